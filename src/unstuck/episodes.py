@@ -1,0 +1,158 @@
+"""Episodes of an agent: what happened, what the agent thought of it, and how to get back to any step.
+
+An `Episode` holds raw observations (before any VecNormalize), so that everything said of a state holds
+for the simulator and not for somebody's running statistics.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unstuck.errors import RunError
+
+FORMAT = 1
+Array = np.ndarray
+ObsArray = Array | dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode of T steps. Checked on construction.
+
+    Raises:
+        ValueError: if lengths disagree, a reward is not finite, or the episode is empty.
+    """
+
+    index: int
+    seed: int
+    """The seed of `env.reset` with which the episode began; with `actions` it reproduces the episode."""
+    deterministic: bool
+    """Whether the agent took its most likely action (True) or sampled (False)."""
+    observations: ObsArray
+    """(T+1, *obs_shape), or a dict of such arrays."""
+    actions: Array
+    """(T,) int64 for Discrete, (T, A) float for Box: as executed, clipped to the bounds."""
+    rewards: Array
+    """(T,) float64, the task's own."""
+    terminated: bool
+    truncated: bool
+    signals: Mapping[str, Array] = field(default_factory=dict)
+    """Of the agent, by name: `value` (T,) V(s_t); `td_error` (T,) r + γV(s_{t+1}) - V(s_t), in the reward's
+    unit; `action_std` (T, A) and `action_mean` (T, A) for Box; `action_prob` (T, n) for Discrete."""
+    snapshots: Array | None = None
+    """(T+1, S) float64 full simulator states where the simulator has cheap exact ones, else None."""
+
+    def __post_init__(self) -> None:
+        t = len(self.rewards)
+        if t == 0:
+            raise ValueError("an episode needs at least one step")
+        parts = self.observations if isinstance(self.observations, dict) else {"observations": self.observations}
+        for name, part in parts.items():
+            if len(part) != t + 1:
+                raise ValueError(f"{name}: expected {t + 1} rows for {t} steps, got {len(part)}")
+        if len(self.actions) != t:
+            raise ValueError(f"actions: expected {t} rows, got {len(self.actions)}")
+        if not np.all(np.isfinite(self.rewards)):
+            raise ValueError("rewards must be finite")
+        for name, signal in self.signals.items():
+            if len(signal) != t:
+                raise ValueError(f"signal {name}: expected {t} rows, got {len(signal)}")
+        if self.snapshots is not None and len(self.snapshots) != t + 1:
+            raise ValueError(f"snapshots: expected {t + 1} rows, got {len(self.snapshots)}")
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    @property
+    def total_reward(self) -> float:
+        """The undiscounted return."""
+        return float(np.sum(self.rewards))
+
+    @property
+    def ending(self) -> str:
+        """'terminated', 'truncated' (time limit) or 'cut' (collection stopped)."""
+        return "terminated" if self.terminated else "truncated" if self.truncated else "cut"
+
+    def observation(self, step: int) -> Any:
+        """The raw observation s_step (0 ≤ step ≤ T) without a batch axis."""
+        if isinstance(self.observations, dict):
+            return {k: v[step] for k, v in self.observations.items()}
+        return self.observations[step]
+
+
+def save_episode(episode: Episode, path: Path) -> None:
+    """Write one episode as a compressed .npz without pickles."""
+    arrays: dict[str, Array] = {"actions": episode.actions, "rewards": episode.rewards}
+    if isinstance(episode.observations, dict):
+        arrays |= {f"observations/{k}": v for k, v in episode.observations.items()}
+    else:
+        arrays["observations"] = episode.observations
+    arrays |= {f"signals/{k}": v for k, v in episode.signals.items()}
+    if episode.snapshots is not None:
+        arrays["snapshots"] = episode.snapshots
+    meta = {
+        "format": FORMAT, "index": episode.index, "seed": episode.seed, "deterministic": episode.deterministic,
+        "terminated": episode.terminated, "truncated": episode.truncated,
+    }  # fmt: skip
+    arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_episode(path: Path) -> Episode:
+    """Read what `save_episode` wrote.
+
+    Raises:
+        RunError: if the file is damaged or of a newer format.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            data = {k: archive[k] for k in archive.files}
+        meta = json.loads(data.pop("meta").tobytes())
+        if meta.pop("format") > FORMAT:
+            raise RunError(f"{path} was written by a newer Unstuck; update Unstuck to read it")
+        nested = {k.split("/", 1)[1]: v for k, v in data.items() if k.startswith("observations/")}
+        return Episode(
+            observations=nested or data["observations"],
+            actions=data["actions"],
+            rewards=data["rewards"],
+            signals={k.split("/", 1)[1]: v for k, v in data.items() if k.startswith("signals/")},
+            snapshots=data.get("snapshots"),
+            **meta,
+        )
+    except RunError:
+        raise
+    except Exception as error:
+        raise RunError(f"{path} is not a readable episode ({error}); collect again with --force") from error
+
+
+@dataclass(frozen=True)
+class EpisodeSet:
+    """Episodes in a folder, read one at a time so that many long ones do not fill the memory."""
+
+    folder: Path
+
+    @property
+    def paths(self) -> list[Path]:
+        return sorted(self.folder.glob("episode-*.npz"))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (load_episode(path) for path in self.paths)
+
+    def __getitem__(self, index: int) -> Episode:
+        path = self.folder / f"episode-{index:04d}.npz"
+        if not path.exists():
+            raise KeyError(index)
+        return load_episode(path)
+
+    def add(self, episode: Episode) -> None:
+        save_episode(episode, self.folder / f"episode-{episode.index:04d}.npz")
