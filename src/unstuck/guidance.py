@@ -72,10 +72,11 @@ class Near(_Model):
 
 
 class Evidence(_Model):
-    """Where in the collected episodes the advice comes from."""
+    """Where in the collected episodes the advice comes from, and the values of the task's variables there."""
 
     episode: int = Field(ge=0)
     step: int = Field(ge=0)
+    state: dict[str, Finite] = {}
 
 
 class Action(_Model):
@@ -200,8 +201,10 @@ class Guidance(_Model):
     """In order: where several apply, the first does."""
     reward_terms: tuple[Term, ...] = ()
     progress: Progress | None = None
-    scales: dict[str, tuple[float, float]] = {}
+    scales: dict[str, tuple[Finite, Finite]] = {}
     """Variable → (low, high) as seen in the collected episodes; the unit of neighbourhoods."""
+    reward_scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """What an implicit reward of 1 is worth in the task's own reward: its typical size in one step."""
     set_verdict: Verdict = Verdict(status="untested")
     """What verification found of all enabled advice applied together."""
     provenance: Provenance = Provenance(explainer="by hand")
