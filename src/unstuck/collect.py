@@ -1,0 +1,99 @@
+"""Collect: episodes of the stuck agent, with what it thought of each state and a way back to every step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from unstuck.agents import Actor
+from unstuck.episodes import Episode, EpisodeSet
+from unstuck.progress import Progress
+from unstuck.rollout import Trace, run_episodes, stack
+from unstuck.run import Run, digest
+from unstuck.workspace import Workspace
+
+
+def fingerprint(run: Run) -> str:
+    """What the episodes depend on."""
+    return digest(run.agent_path, run.vecnormalize_path, run.config.task, run.config.collect)
+
+
+def collect(run: Run, progress: Progress | None = None) -> EpisodeSet:
+    """Run the agent and write its episodes to RUN/collect. Half of them deterministic, half sampled: a stuck agent
+    can fail differently in the two (an agent that hovers when deterministic may crash when sampled)."""
+    space, config = Workspace(run), run.config.collect
+    progress = progress or Progress.silent()
+    mark = fingerprint(run)
+    if run.done("collect", mark):
+        return space.episodes
+    snapshotter = space.snapshotter
+    with run.stage("collect", mark) as draft, progress.task("collect", config.episodes) as bar:
+        episodes = EpisodeSet(draft.folder)
+        envs = [space.make_env() for _ in range(min(8, (config.episodes + 1) // 2))]
+        for deterministic in (True, False):
+            count = config.episodes // 2 if deterministic else config.episodes - config.episodes // 2
+            first = config.seed + (0 if deterministic else config.episodes // 2)
+            allowed = config.max_steps // 2 if deterministic else config.max_steps - draft.env_steps
+            taken = [0]
+
+            def on_step(n: int, taken: list[int] = taken) -> None:
+                taken[0] += n
+
+            traces = run_episodes(
+                # Fewer environments than the step limit has room for, so that it can stop new episodes in time.
+                envs[: max(1, min(len(envs), allowed // _horizon(envs[0])))],
+                space.actor,
+                range(first, first + count),
+                deterministic=deterministic,
+                snapshot=snapshotter.save if snapshotter.storable else None,
+                on_step=on_step,
+                go_on=lambda taken=taken, allowed=allowed: taken[0] < allowed,
+            )
+            for trace in sorted(traces, key=lambda t: t.seed):
+                episodes.add(_episode(trace, len(episodes), deterministic, space.actor, _gamma(space)))
+                bar.advance()
+            draft.env_steps += taken[0]
+        for env in envs:
+            env.close()
+        draft.facts = _facts(episodes, snapshotter.name)
+    return Workspace(run).episodes
+
+
+def _horizon(env: Any) -> int:
+    return int(env.spec.max_episode_steps or 1000) if env.spec else 1000
+
+
+def _gamma(space: Workspace) -> float:
+    return float(space.agent.hyperparameters.get("gamma") or 0.99)
+
+
+def _episode(trace: Trace, index: int, deterministic: bool, actor: Actor, gamma: float) -> Episode:
+    observations = stack(trace.observations)
+    signals = actor.signals(observations)
+    values = signals["value"]
+    rewards = np.array(trace.rewards)
+    following = values[1:].copy()
+    if trace.terminated:
+        following[-1] = 0.0
+    signals = {k: v[:-1].astype(np.float32) for k, v in signals.items()}
+    signals["td_error"] = (rewards + gamma * following - values[:-1]).astype(np.float32)
+    return Episode(
+        index=index,
+        seed=trace.seed,
+        deterministic=deterministic,
+        observations=observations,
+        actions=np.stack([np.asarray(a) for a in trace.actions]),
+        rewards=rewards,
+        terminated=trace.terminated,
+        truncated=trace.truncated,
+        signals=signals,
+        snapshots=np.stack(trace.snapshots) if trace.snapshots else None,
+    )
+
+
+def _facts(episodes: EpisodeSet, snapshots: str) -> dict[str, Any]:
+    returns: dict[bool, list[float]] = {True: [], False: []}
+    for episode in episodes:
+        returns[episode.deterministic].append(round(episode.total_reward, 3))
+    return {"deterministic": returns[True], "sampled": returns[False], "snapshots": snapshots}

@@ -1,0 +1,163 @@
+"""What a user can set, as typed and validated models: the same for the command line, Python and TOML files.
+
+Importing this module is cheap: it is read before any flag is known.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from unstuck.llm.config import LLMConfig
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskConfig(_Config):
+    """The environment on which the agent acts."""
+
+    env: str = ""
+    """Gymnasium id, e.g. Hopper-v5. May be left out for an RL Zoo folder, which names it."""
+    env_kwargs: dict[str, Any] = {}
+    """Keyword arguments of gymnasium.make, e.g. '{"gravity": -9}'."""
+    import_module: str | None = None
+    """A Python module to import first, which registers your environments."""
+    card: Path | None = None
+    """A TOML task card, which replaces what Unstuck knows of the task."""
+
+
+class AgentConfig(_Config):
+    """The stuck agent."""
+
+    agent: str = ""
+    """An SB3 zip, or a folder of RL Zoo."""
+    vecnormalize: Path | None = None
+    """Its VecNormalize statistics (.pkl), if it was trained with them."""
+    trust: bool = False
+    """Let the agent's files run code while they are loaded. Only for files you would run as a program."""
+
+
+class CollectConfig(_Config):
+    """Collecting episodes of the stuck agent."""
+
+    episodes: int = Field(default=12, ge=2)
+    """Episodes to collect; half deterministic, half sampled."""
+    max_steps: int = Field(default=15_000, ge=100)
+    """Stop collecting after this many environment steps (at least two episodes are kept)."""
+    seed: int = 0
+    """Seed of the first episode; the others follow."""
+
+
+class ExplainConfig(_Config):
+    """Finding the critical states and what to do there."""
+
+    explainer: Literal["auto", "llm", "search"] = "auto"
+    """llm: a language model. search: value drop and search in the simulator, without a language model.
+    auto: llm if a model is configured, else search."""
+    prompt_tokens: int = Field(default=12_000, ge=1_500)
+    """Budget for one prompt; trajectories are shown in windows that fit it."""
+    sample: int = Field(default=0, ge=0)
+    """Which of several independent replies to the same prompt to use."""
+    search_states: int = Field(default=8, ge=1)
+    """Explainer search: how many critical states to look at."""
+    search_candidates: int = Field(default=16, ge=2)
+    """Explainer search, continuous actions: random action deltas tried at each state."""
+
+
+class VerifyConfig(_Config):
+    """Trying advice in the simulator before it may touch training."""
+
+    enabled: bool = True
+    pairs: int = Field(default=8, ge=2)
+    """Paired branches (same state, same noise) for each piece of advice."""
+    horizon: int | None = None
+    """Steps of a branch; default: 20 where progress is judged, 100 where the true reward is."""
+    max_steps: int = Field(default=20_000, ge=0)
+    """Stop verifying after this many environment steps; what is left stays untested."""
+    level: float = Field(default=0.1, gt=0, lt=1)
+    """Significance level for calling advice helpful or harmful, before correction for multiple tests."""
+    episode_pairs: int = Field(default=4, ge=0)
+    """Paired whole episodes in which all advice is applied together (the check of the set); 0 leaves it out."""
+    seed: int = 10_000
+
+
+Method = Literal["unstuck", "ultra-a", "ultra-r", "ultra-ra", "ppo"]
+
+
+class GuideConfig(_Config):
+    """How guidance enters training. Each method is a set of defaults for these; None means the method's."""
+
+    execute: bool | None = None
+    """Execute the suggested action instead of the policy's."""
+    log_prob: Literal["suggestion", "own", "mixed"] | None = None
+    """With execute, what PPO stores. suggestion: the suggested action and its log-prob. own: the policy's own action
+    and log-prob, though the suggestion was executed. mixed: the suggested action with the own action's log-prob."""
+    imitate: float | None = Field(default=None, ge=0)
+    """Coefficient of the imitation loss towards suggestions, averaged over matched samples, inside PPO's loss."""
+    state_reward: bool | None = None
+    """Add the implicit reward at critical states."""
+    terms: bool | None = None
+    """Add the reward terms."""
+    anneal: Literal["linear", "none"] | None = None
+    """Whether rewards fade to zero over training."""
+    applies: Literal["as-given", "table", "near"] | None = None
+    """Where advice applies: by its own condition, by the paper's look-up table, or near its critical state."""
+    radius: float = Field(default=0.15, gt=0)
+    bins: int = Field(default=20, ge=2)
+
+
+class TrainConfig(_Config):
+    """Refining the agent with PPO."""
+
+    steps: int = Field(default=100_000, ge=1)
+    """Budget of environment steps for each arm. Collecting and verifying count for the guided arm."""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """One training run of each arm for each seed."""
+    method: Method = "unstuck"
+    """unstuck: imitation of rules (discrete actions), annealed reward terms (continuous). ultra-a, -r, -ra: as the
+    paper has them. ppo: no guidance."""
+    control: bool = True
+    """Also continue plain PPO with the same budget and optimiser settings, to compare with."""
+    guide: GuideConfig = GuideConfig()
+    learning_rate: float = Field(default=3e-4, gt=0)
+    n_envs: int = Field(default=16, ge=1)
+    n_steps: int = Field(default=128, ge=2)
+    """Steps of each environment between updates."""
+    batch_size: int = Field(default=256, ge=2)
+    n_epochs: int = Field(default=10, ge=1)
+    clip_range: float = Field(default=0.2, gt=0)
+    ent_coef: float | None = Field(default=None, ge=0)
+    """Entropy coefficient; default 0.01 for discrete actions, 0 for continuous ones."""
+    critic_warmup: int = Field(default=6_000, ge=0)
+    """Environment steps at the start in which only the critic learns."""
+    late_checkpoints: int = Field(default=3, ge=1)
+    """Policies kept from the last 20 % of training (the last is the final one); scores average over them."""
+    jobs: int = Field(default=0, ge=0)
+    """Training runs at once; 0: one for each core."""
+
+
+class EvaluateConfig(_Config):
+    """Scoring agents without guidance, on the task's true reward."""
+
+    episodes: int = Field(default=10, ge=1)
+    """Episodes for each checkpoint and each of deterministic and sampled actions."""
+    before_episodes: int = Field(default=20, ge=2)
+    """Episodes for the agent before."""
+    seed: int = 1_000_000
+    """Seed of the first episode; the same episodes for all agents."""
+
+
+class RunConfig(_Config):
+    """Everything of one run."""
+
+    task: TaskConfig = TaskConfig()
+    agent: AgentConfig = AgentConfig()
+    collect: CollectConfig = CollectConfig()
+    explain: ExplainConfig = ExplainConfig()
+    llm: LLMConfig = LLMConfig()
+    verify: VerifyConfig = VerifyConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()

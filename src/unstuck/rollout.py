@@ -1,0 +1,102 @@
+"""Running an agent for whole episodes in several environments in lockstep, one policy call for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from unstuck.agents import Actor
+
+EnvFactory = Callable[[], gym.Env]
+
+
+def stack(observations: Sequence[Any]) -> Any:
+    """Single observations → a batch (N, *obs_shape), or a dict of batches."""
+    if isinstance(observations[0], dict):
+        return {k: np.stack([np.asarray(o[k]) for o in observations]) for k in observations[0]}
+    return np.stack([np.asarray(o) for o in observations])
+
+
+@dataclass
+class Trace:
+    """One episode as it is run. Lists of length T, `observations` of length T + 1."""
+
+    seed: int
+    env: gym.Env
+    observations: list[Any]
+    rng: np.random.Generator
+    keep: bool = True
+    actions: list[Any] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    snapshots: list[Any] = field(default_factory=list)
+    terminated: bool = False
+    truncated: bool = False
+
+    @property
+    def total_reward(self) -> float:
+        return float(np.sum(self.rewards))
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+
+def run_episodes(
+    envs: Sequence[gym.Env],
+    actor: Actor,
+    seeds: Sequence[int],
+    *,
+    deterministic: bool,
+    snapshot: Callable[[gym.Env], Any] | None = None,
+    keep: bool = True,
+    on_step: Callable[[int], None] | None = None,
+    go_on: Callable[[], bool] | None = None,
+) -> Iterator[Trace]:
+    """Yield a finished episode for each seed, in the order in which they end.
+
+    An episode depends only on its seed: the environment is reset with it and the policy's noise is drawn from it.
+
+    Args:
+        snapshot: called on the environment before each step and after the last, if given.
+        keep: whether observations and actions are kept (False saves memory where only returns matter).
+        on_step: called with the number of environment steps just taken.
+        go_on: asked before an episode is begun; False stops beginning new ones.
+    """
+    waiting = iter(seeds)
+    free = list(envs)
+    active: list[Trace] = []
+    while True:
+        while free and (go_on is None or go_on()) and (seed := next(waiting, None)) is not None:
+            env = free.pop(0)
+            observation, _ = env.reset(seed=int(seed))
+            trace = Trace(int(seed), env, [observation], np.random.default_rng([int(seed), 1]), keep)
+            if snapshot:
+                trace.snapshots.append(snapshot(env))
+            active.append(trace)
+        if not active:
+            return
+        batch = stack([t.observations[-1] for t in active])
+        actions = actor.act(batch, deterministic, None if deterministic else [t.rng for t in active])
+        for trace, action in zip(active, actions, strict=True):
+            _advance(trace, action, snapshot)
+        if on_step:
+            on_step(len(active))
+        for trace in [t for t in active if t.terminated or t.truncated]:
+            active.remove(trace)
+            free.append(trace.env)
+            yield trace
+
+
+def _advance(trace: Trace, action: Any, snapshot: Callable[[gym.Env], Any] | None) -> None:
+    observation, reward, trace.terminated, trace.truncated, _ = trace.env.step(action)
+    if trace.keep:
+        trace.observations.append(observation)
+        trace.actions.append(action)
+    else:
+        trace.observations[-1] = observation
+    trace.rewards.append(float(reward))
+    if snapshot:
+        trace.snapshots.append(snapshot(trace.env))

@@ -1,0 +1,87 @@
+"""What every stage needs of a run: the agent, the task and its describer, opened once and checked against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import gymnasium as gym
+
+from unstuck import tasks
+from unstuck.agents import Actor, Agent, build_policy, check_fits, load_agent
+from unstuck.config import RunConfig, TaskConfig
+from unstuck.episodes import EpisodeSet
+from unstuck.run import Run
+from unstuck.snapshots import Snapshotter, snapshotter_for
+from unstuck.tasks.card import Describer
+
+
+@dataclass(frozen=True)
+class EnvMaker:
+    """Makes the run's environment; picklable, so that it can travel to another process."""
+
+    task: TaskConfig
+    render_mode: str | None = None
+
+    def __call__(self) -> gym.Env:
+        t = self.task
+        return tasks.make_env(t.env, t.env_kwargs, t.import_module, render_mode=self.render_mode)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A run, opened for work.
+
+    Raises:
+        AgentError, TaskError: on first use of the agent or the task, if they cannot be read or do not fit.
+    """
+
+    run: Run
+
+    @property
+    def config(self) -> RunConfig:
+        return self.run.config
+
+    @cached_property
+    def make_env(self) -> EnvMaker:
+        return EnvMaker(self.config.task)
+
+    @cached_property
+    def describer(self) -> Describer:
+        return open_describer(self.config.task)
+
+    @cached_property
+    def agent(self) -> Agent:
+        agent = load_agent(
+            self.run.agent_path, vecnormalize=self.run.vecnormalize_path, trust=self.config.agent.trust
+        )
+        env = self.make_env()
+        check_fits(agent, env.observation_space, env.action_space, self.config.task.env)
+        env.close()
+        return agent
+
+    @cached_property
+    def actor(self) -> Actor:
+        env = self.make_env()
+        policy = build_policy(self.agent, env.observation_space, env.action_space)
+        actor = Actor(policy, self.agent.normalization, env.action_space)
+        env.close()
+        return actor
+
+    @cached_property
+    def snapshotter(self) -> Snapshotter:
+        return snapshotter_for(self.make_env)
+
+    @cached_property
+    def episodes(self) -> EpisodeSet:
+        self.run.record("collect")
+        return EpisodeSet(self.run.root / "collect")
+
+
+def open_describer(task: TaskConfig) -> Describer:
+    """The describer of the configured task; a TOML card given by the user replaces the card's texts and names."""
+    env = tasks.make_env(task.env, task.env_kwargs, task.import_module)
+    try:
+        return tasks.describer_for(env, card=task.card)
+    finally:
+        env.close()
