@@ -1,0 +1,36 @@
+"""The language model: asked within a budget, recorded, replayed, exported. No other folder imports pydantic-ai.
+
+    recordings = Recordings([run / "recordings", shipped])     # the first is written, the others are only read
+    coach = Coach(LLMConfig(model="openai:gpt-4o"), recordings)
+    answer = coach.ask(prompt, Diagnosis, check=problems, salvage=without_bad_parts)
+    answer.value, answer.keys, answer.dropped, answer.usage
+
+A question takes this way: `Coach.ask` → a recording, if there is one → else the budget is asked, the conversation
+noted down as pending, the model called, and its reply recorded → the JSON object is looked for in the reply,
+validated and checked → if invalid, sent back with the reasons as a further turn, which is an exchange of its own
+→ if still invalid, salvaged or refused.
+
+* `config.py`: which model, and the caps.
+* `recordings.py`: what is stored, how it is addressed, which reply counts.
+* `budget.py`: estimates and the caps.
+* `replies.py`: from text to a checked value.
+* `coach.py`: the way above.
+* `client.py`: pydantic-ai; loaded only when a model is really called, so that replaying needs neither key nor network.
+* `batch.py`: prompts out, replies in.
+
+What was spent is the sum over the recordings that this program itself asked for, in the folder of the run: it
+outlives restarts, and is forgotten if they are deleted.
+"""
+
+from __future__ import annotations
+
+from unstuck.llm.batch import ImportSummary, export_batch, import_batch
+from unstuck.llm.budget import Budget, Spending, Usage, estimate_cost, estimate_tokens
+from unstuck.llm.coach import Answer, Coach
+from unstuck.llm.config import LLMConfig
+from unstuck.llm.recordings import Message, Recording, Recordings, Request, key_for
+
+__all__ = [
+    "Answer", "Budget", "Coach", "ImportSummary", "LLMConfig", "Message", "Recording", "Recordings", "Request",
+    "Spending", "Usage", "estimate_cost", "estimate_tokens", "export_batch", "import_batch", "key_for",
+]  # fmt: skip

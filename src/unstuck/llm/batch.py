@@ -1,0 +1,191 @@
+"""Prompts out and replies in, as batch files: for batch services, machines without a network, and relays.
+
+A batch file has one JSON object on each line. What goes out is what OpenAI-style batch services take; what comes
+back is their output format, or the minimal `{"custom_id": KEY, "reply": TEXT}`, with "model" if you like.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from unstuck.errors import LLMError
+from unstuck.llm.config import LLMConfig
+from unstuck.llm.recordings import Recording, Recordings, Request, record
+
+UNNAMED_MODEL = "MODEL"
+"""Stands in a batch file where no model is configured; a service needs it replaced, a relay does not."""
+
+
+def export_batch(
+    requests: Iterable[Request], path: Path, recordings: Recordings, config: LLMConfig | None = None
+) -> list[str]:
+    """Write requests as batch JSONL, and note them down as pending so that their replies can be imported.
+
+    Requests that occur twice are written once. Returns the keys, in order.
+
+    Raises:
+        LLMError: if a file cannot be written.
+    """
+    config = config or LLMConfig()
+    model = "" if config.is_recorded else config.model
+    unique = {request.key: request for request in requests}
+    lines = []
+    for key, request in unique.items():
+        recordings.save_pending(request, model)
+        body: dict[str, Any] = {
+            "model": config.bare_model if model else UNNAMED_MODEL,
+            "messages": [m.model_dump() for m in request.messages],
+            "max_completion_tokens": config.max_output_tokens,
+        }
+        if config.temperature is not None:
+            body["temperature"] = config.temperature
+        line = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body}
+        lines.append(json.dumps(line, ensure_ascii=False))
+    try:
+        Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    except OSError as error:
+        raise LLMError(f"cannot write {path}: {error.strerror or error}") from error
+    return list(unique)
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """What became of a file of replies."""
+
+    stored: tuple[str, ...] = ()
+    """Keys of the replies that were stored."""
+    already: tuple[str, ...] = ()
+    """Keys whose very reply was there already."""
+    problems: tuple[str, ...] = ()
+    """One sentence for each line that was not stored, with its number."""
+
+    def words(self) -> str:
+        counts = f"{len(self.stored)} stored, {len(self.already)} already there, {len(self.problems)} not stored"
+        return "\n".join([counts, *self.problems])
+
+
+@dataclass(frozen=True)
+class _Reply:
+    key: str
+    text: str
+    model: str = ""
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    finish_reason: str | None = None
+    created: str = ""
+
+
+def import_batch(
+    path: Path,
+    recordings: Recordings,
+    *,
+    provenance: str = "batch import",
+    model: str | None = None,
+    created: str | None = None,
+) -> ImportSummary:
+    """Read replies from JSONL into the recordings, word for word. A faulty line is reported and holds up no other.
+
+    Args:
+        provenance: how the replies got here, in words. Not `api`, which is for calls that the budget paid.
+        model: who replied. Without it: the model string that the prompt was exported for, so that a live run with
+            that model finds the reply; else what the reply itself says.
+        created: ISO 8601 date of the replies; without it what the reply says, else today.
+
+    Raises:
+        LLMError: if the file cannot be read.
+    """
+    if provenance == "api":
+        raise LLMError("provenance 'api' is for calls that this program made; say how the replies were got")
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LLMError(f"cannot read {path}: {error}") from error
+    stored: list[str] = []
+    already: list[str] = []
+    problems: list[str] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            recording = _to_recording(_parse(line), recordings, provenance, model, created)
+            known = (recordings.folder / recording.file_name).exists()
+            recordings.save(recording)
+            (already if known else stored).append(recording.key)
+        except (LLMError, ValueError) as error:
+            problems.append(f"{path}, line {number}: {error}")
+    return ImportSummary(tuple(stored), tuple(already), tuple(problems))
+
+
+def _to_recording(
+    reply: _Reply, recordings: Recordings, provenance: str, model: str | None, created: str | None
+) -> Recording:
+    asked = recordings.asked(reply.key)
+    if asked is None:
+        raise LLMError(
+            f"no prompt with the custom_id {reply.key!r} was exported from {recordings.folder}; "
+            "import into the run that the prompts came from"
+        )
+    request, meant_for = asked
+    return record(
+        request,
+        reply.text,
+        model=model or meant_for or reply.model or "unknown",
+        provenance=provenance,
+        created=created or reply.created or datetime.now(UTC).date().isoformat(),
+        replied_by=reply.model,
+        tokens_in=reply.tokens_in,
+        tokens_out=reply.tokens_out,
+        finish_reason=reply.finish_reason,
+    )
+
+
+def _parse(line: str) -> _Reply:
+    """One line of either form.
+
+    Raises:
+        ValueError: if it is neither, or says that the request failed.
+    """
+    data = json.loads(line)
+    if not isinstance(data, dict) or not isinstance(data.get("custom_id"), str):
+        raise ValueError("expected a JSON object with a text field custom_id")
+    key = data["custom_id"]
+    if isinstance(data.get("reply"), str):
+        return _Reply(key, data["reply"], model=str(data.get("model") or ""))
+    if data.get("error"):
+        raise ValueError(f"the request {key} failed: {_short(data['error'])}")
+    response = data.get("response")
+    if not isinstance(response, dict):
+        raise ValueError(f"{key} has neither a reply nor a response")
+    body = response.get("body")
+    if response.get("status_code", 200) != 200 or not isinstance(body, dict):
+        raise ValueError(f"the request {key} failed with status {response.get('status_code')}: {_short(body)}")
+    try:
+        choice = body["choices"][0]
+        text = choice["message"]["content"]
+    except (LookupError, TypeError):
+        text = None
+    if not isinstance(text, str):
+        raise ValueError(f"the response to {key} has no text in body.choices[0].message.content")
+    usage = body.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    when = body.get("created")
+    return _Reply(
+        key, text, model=str(body.get("model") or ""),
+        tokens_in=_count(usage.get("prompt_tokens")), tokens_out=_count(usage.get("completion_tokens")),
+        finish_reason=str(choice["finish_reason"]) if choice.get("finish_reason") else None,
+        created=datetime.fromtimestamp(when, UTC).isoformat() if isinstance(when, int) and when > 0 else "",
+    )  # fmt: skip
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 200 else text[:200] + "…"

@@ -1,0 +1,286 @@
+"""Recordings: every exchange with a language model, one JSON file each, addressed by what was asked.
+
+The key is a hash of the conversation and the sample index, and of nothing else: neither the model nor its
+settings take part. So a reply that was made with any model, or relayed by hand, answers `--llm recorded`. Which of
+several replies to the same conversation counts is decided when it is looked up:
+
+* with a live model configured, only a reply of exactly that model string counts, or a user who changes the model
+  would be shown the old model's words as the new one's;
+* in recorded mode any reply counts: the first folder that has one, and in it the oldest.
+
+Settings are recorded, but do not count: to ask afresh, use another sample index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from unstuck.errors import LLMError
+
+FORMAT = 1
+KEY_LENGTH = 20
+"""Hex digits of a key, 80 bits: it names a few hundred conversations, chance collisions are out of reach."""
+LIVE = "api"
+"""Provenance of a reply that this machine asked for, and whose cost therefore counts against the budget."""
+
+
+class Message(BaseModel):
+    """One turn of a conversation, as plain text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked: the whole conversation so far, ending with the user's turn."""
+
+    messages: tuple[Message, ...]
+    sample: int = 0
+    """Distinguishes several replies to the same conversation."""
+
+    @classmethod
+    def of(cls, prompt: str, sample: int = 0) -> Request:
+        """A single prompt as a request."""
+        return cls((Message(role="user", content=prompt),), sample)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the canonical JSON of the conversation and the sample index, 64 hex digits."""
+        asked = {"messages": [[m.role, m.content] for m in self.messages], "sample": self.sample}
+        text = json.dumps(asked, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def key(self) -> str:
+        return self.sha256[:KEY_LENGTH]
+
+    @property
+    def text(self) -> str:
+        """All turns as one text, for estimates."""
+        return "\n".join(m.content for m in self.messages)
+
+    def then(self, reply: str, answer: str) -> Request:
+        """The conversation continued: the model's reply, then the user's next turn."""
+        turns = (Message(role="assistant", content=reply), Message(role="user", content=answer))
+        return Request((*self.messages, *turns), self.sample)
+
+
+def key_for(messages: str | Sequence[Message], sample: int = 0) -> str:
+    """The key of a conversation (or of a single prompt): what its recordings are found by."""
+    if isinstance(messages, str):
+        return Request.of(messages, sample).key
+    return Request(tuple(messages), sample).key
+
+
+class Recording(BaseModel):
+    """One exchange: what was asked and the reply, word for word, before anybody parsed it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    format: int = FORMAT
+    key: str
+    prompt_sha256: str
+    messages: tuple[Message, ...] = Field(min_length=1)
+    sample: int = Field(default=0, ge=0)
+    reply: str
+    model: str
+    """The configured model string, such as `openai:gpt-4o`, or in words who replied."""
+    replied_by: str = ""
+    """The model's own name for itself, where the service gave one."""
+    settings: dict[str, Any] = {}
+    tokens_in: int | None = Field(default=None, ge=0)
+    tokens_out: int | None = Field(default=None, ge=0)
+    cost_usd: float | None = Field(default=None, ge=0)
+    """None where the price or the number of tokens is not known."""
+    latency_s: float | None = Field(default=None, ge=0)
+    finish_reason: str | None = None
+    """`length` where the reply was cut off."""
+    created: str
+    """ISO 8601 date, or date and time."""
+    provenance: str
+    """`api`: asked for by this program. Otherwise how the reply got here, in words."""
+
+    @property
+    def request(self) -> Request:
+        return Request(self.messages, self.sample)
+
+    @property
+    def is_live(self) -> bool:
+        return self.provenance == LIVE
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.key}-{hashlib.sha256(self.model.encode()).hexdigest()[:8]}.json"
+
+
+def record(request: Request, reply: str, *, model: str, provenance: str, created: str, **more: Any) -> Recording:
+    """A recording of a reply to a request; `more` are further fields of `Recording`."""
+    return Recording(
+        key=request.key, prompt_sha256=request.sha256, messages=request.messages, sample=request.sample,
+        reply=reply, model=model, provenance=provenance, created=created, **more,
+    )  # fmt: skip
+
+
+class Recordings:
+    """Folders of recordings. The first is written to; further ones, such as those that come with the package,
+    are only read.
+
+    Beside the recordings lies `pending/`: conversations that were asked for and have no reply yet, one file each,
+    so that they can be exported, and a reply that comes back later finds its conversation by its key.
+    """
+
+    def __init__(self, folders: Path | str | Iterable[Path | str]) -> None:
+        several = [folders] if isinstance(folders, str | Path) else list(folders)
+        if not several:
+            raise LLMError("recordings need at least one folder to be written to")
+        self.folders = tuple(Path(f) for f in several)
+
+    @property
+    def folder(self) -> Path:
+        """The one that is written to."""
+        return self.folders[0]
+
+    def find(self, request: Request, model: str | None = None) -> Recording | None:
+        """The recorded reply to this request; with `model`, only one of exactly that model string.
+
+        Raises:
+            LLMError: if a recording of this request is damaged, or of a newer format; names the file.
+        """
+        for folder in self.folders:
+            found = [r for r in _read_all(folder, f"{request.key}-*.json") if model in (None, r.model)]
+            if found:
+                return min(found, key=lambda r: (r.created, r.file_name))
+        return None
+
+    def all(self, *, writable_only: bool = False) -> list[Recording]:
+        """Every recording, by folder and name."""
+        folders = self.folders[:1] if writable_only else self.folders
+        return [r for folder in folders for r in _read_all(folder, "*-*.json")]
+
+    def live(self) -> list[Recording]:
+        """Those of the writable folder that this program asked for: what the budget has paid."""
+        return [r for r in self.all(writable_only=True) if r.is_live]
+
+    def save(self, recording: Recording) -> Path:
+        """Write a recording, whole or not at all, and take its conversation off the pending ones.
+
+        Raises:
+            LLMError: if the folder cannot be written, or has another reply of this model to this request.
+        """
+        path = self.folder / recording.file_name
+        if path.exists():
+            if _read(path).reply != recording.reply:
+                raise LLMError(
+                    f"{path} already holds another reply of {recording.model} to the same prompt; a recording is "
+                    "never overwritten. Delete the file first if you want the new one."
+                )
+        else:
+            _write(path, recording.model_dump(mode="json"))
+        with suppress(OSError):
+            (self.folder / "pending" / f"{recording.key}.json").unlink()
+        return path
+
+    def save_pending(self, request: Request, model: str = "") -> None:
+        """Note down a conversation that has no reply yet. `model` is the model string that it is meant for.
+
+        Raises:
+            LLMError: if the folder cannot be written.
+        """
+        messages = [m.model_dump() for m in request.messages]
+        data = {"format": FORMAT, "key": request.key, "sample": request.sample, "model": model}
+        _write(self.folder / "pending" / f"{request.key}.json", {**data, "messages": messages})
+
+    def pending(self) -> list[Request]:
+        """Conversations without a reply, by key.
+
+        Raises:
+            LLMError: if a file is damaged; names it.
+        """
+        return [self._read_pending(path)[0] for path in sorted((self.folder / "pending").glob("*.json"))]
+
+    def asked(self, key: str) -> tuple[Request, str] | None:
+        """The conversation with this key, pending or recorded, and the model string it was exported for."""
+        if not key or len(key) != KEY_LENGTH or not set(key) <= set("0123456789abcdef"):
+            return None  # keys come from files of others, and are about to become part of a path
+        path = self.folder / "pending" / f"{key}.json"
+        if path.exists():
+            return self._read_pending(path)
+        for folder in self.folders:
+            for recording in _read_all(folder, f"{key}-*.json"):
+                return recording.request, ""
+        return None
+
+    @staticmethod
+    def _read_pending(path: Path) -> tuple[Request, str]:
+        data = _load(path)
+        try:
+            request = Request(tuple(Message.model_validate(m) for m in data["messages"]), int(data["sample"]))
+            model = str(data.get("model", ""))
+        except (ValidationError, LookupError, TypeError, ValueError) as error:
+            raise _damaged(path, str(error)) from error
+        if request.key != path.stem:
+            raise _damaged(path, "its name is not the key of the conversation in it")
+        return request, model
+
+
+def _read_all(folder: Path, pattern: str) -> Iterator[Recording]:
+    for path in sorted(folder.glob(pattern)):
+        yield _read(path)
+
+
+def _read(path: Path) -> Recording:
+    try:
+        recording = Recording.model_validate(_load(path))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise _damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    request = recording.request
+    if (recording.key, recording.prompt_sha256) != (request.key, request.sha256):
+        raise _damaged(path, "its key does not belong to the conversation in it")
+    return recording
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LLMError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(data, dict):
+        raise _damaged(path, "it is no JSON object")
+    version = data.get("format")
+    if isinstance(version, int) and version > FORMAT:
+        raise LLMError(f"{path} has format {version}, this Unstuck reads up to {FORMAT}; update Unstuck")
+    return data
+
+
+def _damaged(path: Path, reason: str) -> LLMError:
+    return LLMError(f"{path} is damaged: {reason}. Restore it, or delete it to have its prompt asked again.")
+
+
+def _write(path: Path, data: dict[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise LLMError(f"cannot write {path}: {error.strerror or error}. Make the folder writable.") from error
