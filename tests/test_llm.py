@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -227,6 +229,28 @@ def test_missing_key_names_the_variable(tmp_path: Path) -> None:
 def test_unknown_models_get_a_clear_error(tmp_path: Path, model: str, said: str) -> None:
     with pytest.raises(LLMError, match=said):
         Coach(LLMConfig(model=model), Recordings(tmp_path)).ask(PROMPT, Thing)
+
+
+def test_missing_provider_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ImportError("no such package")
+
+    monkeypatch.setattr("unstuck.llm.client.infer_model", missing)
+    with pytest.raises(LLMError, match=r"pip install 'unstuck\[anthropic\]'"):
+        Coach(LLMConfig(model="anthropic:claude-sonnet-4-5"), Recordings(tmp_path)).ask(PROMPT, Thing)
+
+
+def test_replaying_does_not_load_pydantic_ai(tmp_path: Path) -> None:
+    Recordings(tmp_path).save(
+        record(Request.of("p"), '{"number": 3}', model="m", provenance="relayed", created="2025-01-02")
+    )
+    program = (
+        "import sys; from pydantic import create_model; from unstuck.llm import Coach, LLMConfig, Recordings\n"
+        "coach = Coach(LLMConfig(model='recorded'), Recordings(sys.argv[1]))\n"
+        "print(coach.ask('p', create_model('M', number=(int, ...))).value.number, 'pydantic_ai' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
+    assert (ran.stdout.strip(), ran.stderr) == ("3 False", "")
 
 
 def test_another_sample_is_another_exchange(tmp_path: Path) -> None:

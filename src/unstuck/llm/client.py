@@ -44,13 +44,15 @@ def build_model(config: LLMConfig) -> Model:
             f"{config.model}: the client for {provider} is not installed. Install it: pip install 'unstuck[{extra}]'"
         ) from error
     except Exception as error:
-        message = _redacted(str(error))
-        if names := sorted(set(re.findall(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*_(?:API_KEY|TOKEN)\b", message))):
+        message = _redacted(str(error)).rstrip(".?")
+        if names := sorted(set(re.findall(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*_(?:API_KEY|TOKEN|BASE_URL)\b", message))):
+            what = "key" if any(n.endswith(("_KEY", "_TOKEN")) for n in names) else "address"
             raise LLMError(
-                f"{config.model}: no key. Set the environment variable {' or '.join(names)}; "
+                f"{config.model}: the {what} is missing. Set the environment variable {' or '.join(names)}; "
                 "or use --llm.model recorded, which needs none."
             ) from None
-        raise LLMError(f"{config.model}: {message}. Name a model as provider:name, such as openai:gpt-4o.") from None
+        hint = ". Name a model as provider:name, such as openai:gpt-4o" if "Unknown model" in message else ""
+        raise LLMError(f"{config.model}: {message}{hint}.") from None
 
 
 def _compatible_model(config: LLMConfig) -> Model:

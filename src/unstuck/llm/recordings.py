@@ -167,7 +167,7 @@ class Recordings:
     def all(self, *, writable_only: bool = False) -> list[Recording]:
         """Every recording, by folder and name."""
         folders = self.folders[:1] if writable_only else self.folders
-        return [r for folder in folders for r in _read_all(folder, "*-*.json")]
+        return [r for folder in folders for r in _read_all(folder, "[0-9a-f]" * KEY_LENGTH + "-*.json")]
 
     def live(self) -> list[Recording]:
         """Those of the writable folder that this program asked for: what the budget has paid."""
