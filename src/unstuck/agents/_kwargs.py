@@ -14,9 +14,9 @@ from unstuck.agents._pickles import Record, class_path, read_pickle, run_pickle,
 from unstuck.errors import AgentError, UntrustedError
 
 _ACTIVATIONS = (
-    "CELU ELU GELU Hardsigmoid Hardswish Hardtanh LeakyReLU LogSigmoid Mish PReLU ReLU ReLU6 SELU SiLU "
-    "Sigmoid Softplus Softsign Tanh Tanhshrink"
-).split()
+    "CELU", "ELU", "GELU", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU", "LogSigmoid", "Mish", "PReLU",
+    "ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid", "Softplus", "Softsign", "Tanh", "Tanhshrink",
+)  # fmt: skip
 _CLASSES: dict[str, type] = {
     **{f"torch.nn.modules.activation.{name}": getattr(torch.nn, name) for name in _ACTIVATIONS},
     "torch.nn.modules.linear.Identity": torch.nn.Identity,

@@ -14,7 +14,6 @@ import io
 import pickle
 import re
 from collections import OrderedDict, deque
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -123,7 +122,7 @@ def read_pickle(data: bytes, where: str) -> Any:
         raise AgentError(f"{where} is damaged or no pickle ({reason}); get the file again.") from error
 
 
-def serialized(where: str, value: Mapping[str, Any]) -> bytes:
+def serialized(where: str, value: Any) -> bytes:
     """The bytes behind SB3's ":serialized:".
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,13 @@ from unstuck.errors import AgentError
 
 Array = np.ndarray
 _KNOWN = (ActorCriticPolicy, ActorCriticCnnPolicy, MultiInputActorCriticPolicy)
+_DISTRIBUTIONS = (
+    DiagGaussianDistribution,
+    StateDependentNoiseDistribution,
+    CategoricalDistribution,
+    MultiCategoricalDistribution,
+    BernoulliDistribution,
+)
 
 
 class Actor:
@@ -54,23 +61,18 @@ class Actor:
         Raises:
             AgentError: the policy's action distribution is none of SB3's.
         """
-        self.policy = copy.deepcopy(policy).to("cpu")
-        self.policy.set_training_mode(False)
+        if not isinstance(policy.action_dist, _DISTRIBUTIONS):
+            raise AgentError(
+                f"The policy samples from a {type(policy.action_dist).__name__}, which Unstuck cannot sample "
+                "from; it knows the action distributions of Stable-Baselines3."
+            )
+        self.policy = _copy(policy)
         self._exact = type(policy) in _KNOWN and not any(p.dim() > 3 for p in policy.parameters())
         if self._exact:
             self.policy.double()
         self.normalization = normalization
         self.action_space = action_space
         self._rng = np.random.default_rng(seed)
-        known = (
-            DiagGaussianDistribution, StateDependentNoiseDistribution, CategoricalDistribution,
-            MultiCategoricalDistribution, BernoulliDistribution,
-        )  # fmt: skip
-        if not isinstance(self.policy.action_dist, known):
-            raise AgentError(
-                f"The policy samples from a {type(self.policy.action_dist).__name__}, which Unstuck cannot sample "
-                "from; it knows the action distributions of Stable-Baselines3."
-            )
 
     def _features(self, obs_raw: Any) -> tuple[Any, Any]:
         """Features for actor and critic, or the observations themselves for custom policies."""
@@ -80,10 +82,9 @@ class Actor:
             return tensor, tensor
         policy = self.policy
         ready = preprocess_obs(tensor, policy.observation_space, normalize_images=policy.normalize_images)
-        if isinstance(ready, Mapping):
-            ready = {key: value.double() for key, value in ready.items()}
-        else:
-            ready = ready.double()
+        parts = {"": ready} if isinstance(ready, torch.Tensor) else ready
+        wide = {key: value.double() for key, value in parts.items()}
+        ready = wide[""] if isinstance(ready, torch.Tensor) else wide
         return policy.pi_features_extractor(ready), policy.vf_features_extractor(ready)
 
     def distribution(self, obs_raw: Any) -> Distribution:
@@ -174,7 +175,7 @@ class Actor:
             found = {"value": self._values(for_critic)}
             distribution = self._distribution(for_actor)
         if isinstance(self.action_space, spaces.Box):
-            inner = distribution.distribution
+            inner: Any = distribution.distribution
             mean, std = _float(inner.mean), _float(inner.stddev)
             if self.policy.squash_output:
                 squashed = np.tanh(mean)
@@ -184,6 +185,19 @@ class Actor:
         elif isinstance(distribution, CategoricalDistribution):
             found["action_prob"] = _float(distribution.distribution.probs)
         return found
+
+
+def _copy(policy: ActorCriticPolicy) -> ActorCriticPolicy:
+    """A copy on the CPU in evaluation mode, without the optimiser."""
+    noise = copy.copy(policy.action_dist)
+    for name, value in vars(noise).items():
+        # gSDE keeps results of its last step, whose gradients torch refuses to copy.
+        if isinstance(value, (torch.Tensor, torch.distributions.Distribution)):
+            setattr(noise, name, value.detach() if isinstance(value, torch.Tensor) else None)
+    memo: dict[int, Any] = {id(policy.action_dist): noise, id(policy.optimizer): None}
+    made = copy.deepcopy(policy, memo).to("cpu")
+    made.set_training_mode(False)
+    return made
 
 
 def _float(tensor: torch.Tensor) -> Array:

@@ -131,7 +131,9 @@ def _algorithm(path: Path, data: Mapping[str, Any]) -> str:
 
 
 def _hyperparameters(path: Path, data: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
-    values = {key: data[key] for key in _PLAIN if isinstance(data.get(key), (int, float, bool, type(None)))}
+    values = {
+        key: data.get(key) for key in _PLAIN if isinstance(data.get(key), (int, float, bool, type(None)))
+    }
     for key in _SCHEDULES:
         stored = data.get(key)
         if not _is_serialized(stored):

@@ -155,7 +155,7 @@ def to_vecnormalize(
     from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
     means, variances = normalization.obs_mean, normalization.obs_var
-    made = VecNormalize(
+    made: Any = VecNormalize(
         DummyVecEnv([lambda: _SpacesOnly(observation_space, action_space)]),
         training=False, norm_obs=normalization.norm_obs, norm_reward=normalization.norm_reward,
         clip_obs=normalization.clip_obs, clip_reward=normalization.clip_reward,

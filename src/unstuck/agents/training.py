@@ -80,7 +80,8 @@ def save_agent(model: PPO, path: Path | str, normalization: Normalization | None
     Args:
         path: of the zip; ".zip" is added where it lacks.
         normalization: if given, also written as `<path without .zip>.vecnormalize.pkl`, which SB3's
-            `VecNormalize.load` reads and `load_agent` finds.
+            `VecNormalize.load` reads and `load_agent` finds; if not, such a file of an agent saved there
+            before is removed.
 
     Returns:
         The path of the zip.
@@ -92,10 +93,12 @@ def save_agent(model: PPO, path: Path | str, normalization: Normalization | None
     target = path if path.suffix == ".zip" else path.with_name(path.name + ".zip")
     plain = _plain_ppo(model)
     _write(target, lambda temporary: plain.save(temporary))
-    if normalization is not None:
-        spaces = (model.observation_space, model.action_space)
-        frozen = to_vecnormalize(normalization, *spaces)
-        _write(target.with_suffix(".vecnormalize.pkl"), lambda temporary: frozen.save(str(temporary)))
+    statistics = target.with_suffix(".vecnormalize.pkl")
+    if normalization is None:
+        statistics.unlink(missing_ok=True)  # of an agent saved here before: not this one's
+    else:
+        frozen = to_vecnormalize(normalization, model.observation_space, model.action_space)
+        _write(statistics, lambda temporary: frozen.save(str(temporary)))
     return target
 
 
@@ -111,13 +114,18 @@ def _write(target: Path, save: Callable[[Path], Any]) -> None:
         raise RunError(f"cannot write {target}: {error}; choose another folder") from error
 
 
+def _at_start(schedule: Any) -> float:
+    return float(schedule(1.0) if callable(schedule) else schedule)
+
+
 def _plain_ppo(model: PPO) -> PPO:
     """A PPO of SB3's own classes with the model's policy, optimiser state and numbers."""
     ours = __name__.split(".")[0]
     policy = next(c for c in type(model.policy).__mro__ if c.__module__.split(".")[0] != ours)
     plain = PPO(
-        policy, None, _init_setup_model=False, device="cpu", tensorboard_log=None, verbose=0,
-        learning_rate=float(model.lr_schedule(1.0)), clip_range=float(model.clip_range(1.0)),
+        policy, None, _init_setup_model=False,  # type: ignore[arg-type]
+        device="cpu", tensorboard_log=None, verbose=0,
+        learning_rate=_at_start(model.lr_schedule), clip_range=_at_start(model.clip_range),
         n_steps=model.n_steps, batch_size=model.batch_size, n_epochs=model.n_epochs, gamma=model.gamma,
         gae_lambda=model.gae_lambda, ent_coef=model.ent_coef, vf_coef=model.vf_coef,
         max_grad_norm=model.max_grad_norm, normalize_advantage=model.normalize_advantage,
