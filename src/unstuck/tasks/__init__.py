@@ -1,0 +1,135 @@
+"""Tasks: what is known of an environment, how its states read in language, and making it by id.
+
+A describer is found in this order: one from an entry point (group `unstuck.describers`, named like the
+environment), a built-in one, the generic one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from unstuck.errors import TaskError
+from unstuck.tasks.card import Describer, TaskCard
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+    from unstuck.tasks.cards import card_to_toml, load_card
+    from unstuck.tasks.environments import known_ids, make_env
+    from unstuck.tasks.words import describe_state, describe_states
+
+__all__ = [
+    "Describer", "TaskCard", "card_to_toml", "describe_state", "describe_states", "describer_for", "known_ids",
+    "load_card", "load_describer", "make_env",
+]  # fmt: skip
+
+_BUILT_IN = {
+    "CartPole": "classic:cart_pole",
+    "MountainCar": "classic:mountain_car",
+    "MountainCarContinuous": "classic:mountain_car_continuous",
+    "Acrobot": "classic:acrobot",
+    "Pendulum": "classic:pendulum",
+    "LunarLander": "box2d:lunar_lander",
+    "LunarLanderContinuous": "box2d:lunar_lander",
+    "BipedalWalker": "box2d:bipedal_walker",
+    "BipedalWalkerHardcore": "box2d:bipedal_walker",
+    "Hopper": "mujoco:hopper",
+    "Walker2d": "mujoco:walker2d",
+    "HalfCheetah": "mujoco:half_cheetah",
+    "Reacher": "mujoco:reacher",
+    "Swimmer": "mujoco:swimmer",
+    "InvertedPendulum": "mujoco:inverted_pendulum",
+    "InvertedDoublePendulum": "mujoco:inverted_double_pendulum",
+    "FrozenLake": "toy_text:frozen_lake",
+    "FrozenLake8x8": "toy_text:frozen_lake",
+    "CliffWalking": "toy_text:cliff_walking",
+    "CliffWalkingSlippery": "toy_text:cliff_walking",
+    "Taxi": "toy_text:taxi",
+}
+"""Name of an environment, without version → module:function of its describer."""
+
+_LAZY = {
+    "card_to_toml": "cards", "load_card": "cards", "known_ids": "environments", "make_env": "environments",
+    "describe_state": "words", "describe_states": "words",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def describer_for(env: gym.Env | str, **env_kwargs: Any) -> Describer:
+    """The best describer there is for an environment, given as such or by id and keyword arguments.
+
+    A built-in describer is used only for Gymnasium's own environment of that name with the observation that it
+    knows; a wrapper that changes the observation, or an environment that shares only the name, gets the generic one.
+
+    Raises:
+        TaskError: if the environment cannot be made, or its spaces cannot be described.
+    """
+    from unstuck.tasks.generic import action_spec, generic
+
+    if isinstance(env, str):
+        from unstuck.tasks.environments import make_env as make
+
+        made = make(env, env_kwargs)
+        try:
+            return describer_for(made)
+        finally:
+            made.close()
+    action_spec(env)  # refuses what cannot be advised on
+    name = _name(env)
+    for entry in importlib.metadata.entry_points(group="unstuck.describers"):
+        if entry.name in (name, env.spec.id if env.spec else name):
+            return entry.load()(env)
+    if name in _BUILT_IN and _is_gymnasiums_own(env):
+        module, _, function = _BUILT_IN[name].partition(":")
+        found = getattr(importlib.import_module(f"{__name__}.{module}"), function)(env)
+        if found is not None:
+            return found
+    return generic(env)
+
+
+def _name(env: gym.Env) -> str:
+    """`Hopper` of `Hopper-v5`; without a registered id, the class's name."""
+    text = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+    match = re.fullmatch(r"(?:.*/)?(.+?)(?:-v\d+)?", text)
+    return match[1] if match else text
+
+
+def _is_gymnasiums_own(env: gym.Env) -> bool:
+    known = any(c.__module__.startswith("gymnasium.envs.") for c in type(env.unwrapped).__mro__)
+    return known and env.observation_space == env.unwrapped.observation_space
+
+
+def load_describer(where: str, env: gym.Env) -> Describer:
+    """A describer of the user's own: a TOML card (`card.toml`), or `module:attribute`, which is called with the
+    environment and gives a describer.
+
+    Raises:
+        TaskError: if it cannot be loaded, or does not fit the environment.
+    """
+    if where.endswith(".toml"):
+        from unstuck.tasks.cards import load_card as load
+        from unstuck.tasks.generic import with_card
+
+        return with_card(env, load(where))
+    module, _, attribute = where.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), attribute)(env)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise TaskError(f"cannot load the describer {where!r} (module:attribute or a .toml file): {error}") from error
+    if not isinstance(made, Describer):
+        raise TaskError(f"{where} gave {type(made).__name__}, which has no `card` and `variables(obs)`")
+    return made
+
+
+def built_in_names() -> Mapping[str, str]:
+    """Environments with a built-in describer."""
+    return dict(_BUILT_IN)

@@ -1,0 +1,98 @@
+"""Making environments by id, with errors that say what to do."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from unstuck.errors import TaskError, did_you_mean
+
+_EXTRAS = {"mujoco": "mujoco", "box2d": "box2d", "atari": "atari", "ale": "atari", "minigrid": "minigrid"}
+
+
+def known_ids() -> list[str]:
+    """The ids that Gymnasium has registered, without the internal ones."""
+    import gymnasium as gym
+
+    return sorted(i for i in gym.registry if not i.startswith(("GymV", "phys2d/", "tabular/")))
+
+
+def make_env(
+    env_id: str,
+    env_kwargs: Mapping[str, Any] | None = None,
+    import_module: str | None = None,
+    render_mode: str | None = None,
+) -> Any:
+    """`gymnasium.make`, after importing the module that registers the environment, if one is named.
+
+    Args:
+        env_id: as `gymnasium.make` takes it, `module:Name-v0` included.
+
+    Raises:
+        TaskError: if there is no such environment (names the nearest), its simulator is not installed (names what
+            to install), the module cannot be imported, or the keyword arguments do not fit.
+    """
+    import gymnasium as gym
+
+    if import_module:
+        _import(import_module)
+    try:
+        return gym.make(env_id, render_mode=render_mode, **(env_kwargs or {}))
+    except gym.error.DependencyNotInstalled as error:
+        raise TaskError(_missing(env_id, error)) from error
+    except (ImportError, gym.error.NameNotFound, gym.error.NamespaceNotFound, gym.error.VersionNotFound,
+            gym.error.DeprecatedEnv, gym.error.UnregisteredEnv) as error:  # fmt: skip
+        raise TaskError(_unknown(env_id, error)) from error
+    except gym.error.Error as error:
+        raise TaskError(f"environment {env_id!r} cannot be made: {error}") from error
+    except TypeError as error:
+        if env_kwargs:
+            given = ", ".join(f"{k}={v!r}" for k, v in env_kwargs.items())
+            raise TaskError(f"environment {env_id} does not take these arguments ({given}): {error}") from error
+        raise TaskError(f"environment {env_id} cannot be made: {error}") from error
+    except (AssertionError, ValueError, KeyError, OSError) as error:
+        raise TaskError(f"environment {env_id} cannot be made: {type(error).__name__}: {error}") from error
+
+
+def _import(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise TaskError(
+            f"cannot import {module} ({error}); it must be installed, or the folder that holds it be on PYTHONPATH"
+        ) from error
+
+
+def _missing(env_id: str, error: Exception) -> str:
+    text = str(error)
+    extra = next((name for word, name in _EXTRAS.items() if word in text.lower()), None)
+    what = f'pip install "unstuck[{extra}]"' if extra in ("mujoco", "box2d") else text
+    return f"environment {env_id} needs a simulator that is not installed: {what}"
+
+
+def _unknown(env_id: str, error: Exception) -> str:
+    from gymnasium.error import DeprecatedEnv
+
+    if isinstance(error, ModuleNotFoundError) and ":" in env_id:
+        module = env_id.partition(":")[0]
+        return f"cannot import {module}, which {env_id!r} names: {error}. Is it installed, or on PYTHONPATH?"
+    if isinstance(error, ImportError):
+        return f"environment {env_id} cannot be made: {error}"
+    if isinstance(error, DeprecatedEnv):
+        return f"there is no environment {env_id!r} any more: {error}"
+    name = env_id.rpartition(":")[2]
+    hint = did_you_mean(name, known_ids()) or _same_letters(name)
+    return (
+        f"there is no environment {env_id!r}.{hint} An environment of your own must be registered first: name its "
+        "module with --import, or write the id as module:Name-v0."
+    )
+
+
+def _same_letters(name: str) -> str:
+    """did_you_mean looks at case; this does not."""
+    lowered = {i.lower(): i for i in known_ids()}
+    near = did_you_mean(name.lower(), lowered)
+    for low, proper in lowered.items():
+        near = near.replace(low, proper)
+    return near
