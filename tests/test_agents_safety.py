@@ -15,10 +15,11 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from unstuck.agents import build_policy, load_agent
+from unstuck.agents import Actor, build_policy, load_agent
 from unstuck.agents._pickles import read_pickle
 from unstuck.errors import AgentError, UntrustedError
 
@@ -320,3 +321,75 @@ def test_a2c_is_told_from_ppo(honest: Path, tmp_path: Path) -> None:
     A2C("MlpPolicy", "CartPole-v1").save(tmp_path / "a2c.zip")
     assert load_agent(tmp_path / "a2c.zip").algorithm == "A2C"
     assert load_agent(honest).algorithm == "PPO"
+
+
+# Robustness of reading pickles as data
+
+
+def test_a_memo_bomb_is_refused() -> None:
+    """The unpickler of CPython allocates its memo up to the index that a pickle names."""
+    with pytest.raises(AgentError, match="memo"):
+        read_pickle(b"Nr\xff\xff\xff\x7f.", "a test")
+
+
+def test_damaged_pickles_give_clear_errors(honest: Path) -> None:
+    stored = json.loads(zipfile.ZipFile(honest).read("data"))["observation_space"]
+    content, rng = base64.b64decode(stored[":serialized:"]), np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        bad = bytearray(content)
+        bad[rng.integers(len(bad))] = rng.integers(256)
+        try:
+            read_pickle(bytes(bad), "a test")
+        except AgentError:
+            refused += 1
+    assert refused > 100
+
+
+class ScaledNormalize(VecNormalize):
+    """Somebody's own class of statistics."""
+
+
+def test_statistics_of_a_custom_class_need_trust(honest: Path, tmp_path: Path) -> None:
+    class_path, stats = f"{ScaledNormalize.__module__}.ScaledNormalize", tmp_path / "stats.pkl"
+    vec = VecNormalize(DummyVecEnv([lambda: __import__("gymnasium").make("CartPole-v1")]))
+    vec.extra = ScaledNormalize
+    vec.save(str(stats))
+    with pytest.raises(UntrustedError, match=class_path):
+        load_agent(honest, vecnormalize=stats)
+    found = load_agent(honest, vecnormalize=stats, trust=True).normalization
+    assert found is not None
+    assert np.shape(found.obs_mean) == (4,)
+
+
+def test_statistics_of_another_kind(honest: Path, tmp_path: Path) -> None:
+    stats = tmp_path / "stats.pkl"
+    stats.write_bytes(pickle.dumps({"mean": [0.0]}))
+    for trust in (False, True):
+        with pytest.raises(AgentError, match="no VecNormalize"):
+            load_agent(honest, vecnormalize=stats, trust=trust)
+
+
+class SteadyPolicy(ActorCriticPolicy):
+    """A custom policy class, importable from this module."""
+
+
+def test_a_custom_policy_class_loads_only_with_trust(tmp_path: Path) -> None:
+    path = tmp_path / "custom.zip"
+    model = PPO(SteadyPolicy, "CartPole-v1", n_steps=8, batch_size=8, seed=0)
+    model.save(path)
+    with pytest.raises(UntrustedError, match="SteadyPolicy"):
+        load_agent(path)
+    agent = load_agent(path, trust=True)
+    assert agent.policy_class_name.endswith("SteadyPolicy")
+    policy = build_policy(agent, model.observation_space, model.action_space)
+    assert type(policy) is SteadyPolicy
+    obs = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    actions = Actor(policy, None, model.action_space).act(obs)
+    np.testing.assert_array_equal(actions, model.predict(obs, deterministic=True)[0])
+
+
+def test_trust_is_no_licence_for_nonsense(honest: Path, tmp_path: Path) -> None:
+    bad = rewrite(honest, tmp_path / "bad.zip", entries={"policy_class": pickled(Path)})
+    with pytest.raises(AgentError, match="not an ActorCriticPolicy"):
+        load_agent(bad, trust=True)

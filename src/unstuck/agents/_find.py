@@ -110,6 +110,8 @@ def zoo_notes(zip_path: Path, *, has_statistics: bool) -> list[str]:
         if value not in ("null", "None", "1", ""):
             notes.append(f"RL Zoo trained it with {key}: {value}; make the environment the same way")
     normalized = settings.get("normalize", "false").lower()
+    if "'norm_obs': false" in normalized:
+        normalized = "false"
     if normalized not in ("false", "null", "none", "") and not has_statistics:
         notes.append(
             "RL Zoo trained it on normalised observations, but no vecnormalize.pkl is beside it: "

@@ -12,6 +12,7 @@ import base64
 import binascii
 import io
 import pickle
+import pickletools
 import re
 from collections import OrderedDict, deque
 from typing import Any, ClassVar
@@ -114,12 +115,24 @@ def read_pickle(data: bytes, where: str) -> Any:
         AgentError: the pickle is damaged.
     """
     try:
+        _check_memo(data)
         return _plain(_InertUnpickler(data, where).load(), {})
     except AgentError:
         raise
     except Exception as error:  # a damaged pickle raises nearly anything
         reason = f"{type(error).__name__}: {error}"
         raise AgentError(f"{where} is damaged or no pickle ({reason}); get the file again.") from error
+
+
+def _check_memo(data: bytes) -> None:
+    """Refuse memo indices that no honest pickle reaches: the unpickler would allocate up to them.
+
+    Raises:
+        ValueError: an index is larger than the pickle has bytes, or the pickle is truncated.
+    """
+    for operation, argument, _ in pickletools.genops(data):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(data):
+            raise ValueError("a memo index beyond the pickle's length")
 
 
 def serialized(where: str, value: Any) -> bytes:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stable_baselines3.common.policies import ActorCriticPolicy
+
 from unstuck.agents._archive import read_archive, read_weights
 from unstuck.agents._find import find_statistics, find_zip, zoo_notes
 from unstuck.agents._kwargs import rebuild_policy_kwargs
@@ -43,7 +45,7 @@ def load_agent(path: Path | str, *, vecnormalize: Path | str | None = None, trus
         UntrustedError: the agent cannot be rebuilt without running code from the file.
         AgentError: no such file, damaged, no agent, or not an on-policy actor-critic one.
     """
-    zip_path, notes = find_zip(Path(path))
+    zip_path, notes = find_zip(Path(path).expanduser())
     content = _read_bytes(zip_path)
     data, weights, version = read_archive(zip_path, content)
     algorithm, policy_name, policy_class = _policy_class(zip_path, data, trust)
@@ -90,6 +92,8 @@ def _policy_class(path: Path, data: Mapping[str, Any], trust: bool) -> tuple[str
             if not trust:
                 raise
             custom = run_pickle(serialized(where, stored), where)
+            if not (isinstance(custom, type) and issubclass(custom, ActorCriticPolicy)):
+                raise AgentError(f"{where} is {custom!r}, not an ActorCriticPolicy of SB3.") from None
             return _algorithm(path, data), f"{custom.__module__}.{custom.__qualname__}", custom
     _refuse_other_algorithms(path, data, dotted or "")
     algorithm = _algorithm(path, data)
@@ -155,7 +159,7 @@ def _space(path: Path, data: Mapping[str, Any], key: str, notes: list[str]) -> A
     stored, where = data.get(key), f"{path} ({key})"
     try:
         space = to_space(read_pickle(serialized(where, stored), where)) if _is_serialized(stored) else None
-    except (AgentError, KeyError, TypeError, ValueError, AttributeError, AssertionError):
+    except Exception:  # the environment has the space too; whatever is wrong with this one, it can be spared
         space = None
     if space is None:
         notes.append(f"{key} was not read from the file; the environment's own is used")
@@ -165,7 +169,7 @@ def _space(path: Path, data: Mapping[str, Any], key: str, notes: list[str]) -> A
 def _statistics(
     zip_path: Path, given: Path | str | None, trust: bool, notes: list[str]
 ) -> tuple[Normalization | None, bytes]:
-    file = Path(given) if given is not None else find_statistics(zip_path)
+    file = Path(given).expanduser() if given is not None else find_statistics(zip_path)
     if file is None:
         return None, b""
     loaded = load_normalization(file, trust=trust)

@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from unstuck.agents._pickles import Record, read_pickle, run_pickle
-from unstuck.errors import AgentError
+from unstuck.errors import AgentError, UntrustedError
 
 Array = np.ndarray
 ObsArray = Array | dict[str, Array]
@@ -99,16 +99,20 @@ def load_normalization(path: Path, *, trust: bool = False) -> Normalization:
         data = path.read_bytes()
     except OSError as error:
         raise AgentError(f"{where} cannot be read: {error}.") from error
-    if trust:
-        return _from_fields(vars(run_pickle(data, where)), where)
-    record = read_pickle(data, where)
-    if not isinstance(record, Record) or not record.path.endswith(".VecNormalize"):
+    try:
+        found = read_pickle(data, where)
+    except UntrustedError:
+        if not trust:
+            raise
+        found = run_pickle(data, where)
+    kind = found.path if isinstance(found, Record) else type(found).__qualname__
+    if kind.rsplit(".", 1)[-1] != "VecNormalize":
         raise AgentError(f"{where} holds no VecNormalize object; pass the file that VecNormalize.save wrote.")
-    return _from_fields(record.fields, where)
+    return _from_fields(_fields(found), where)
 
 
-def _moments(rms: Any) -> Mapping[str, Any]:
-    return rms.fields if isinstance(rms, Record) else vars(rms)
+def _fields(value: Any) -> Mapping[str, Any]:
+    return value.fields if isinstance(value, Record) else vars(value)
 
 
 def _from_fields(fields: Mapping[str, Any], where: str) -> Normalization:
@@ -120,15 +124,15 @@ def _from_fields(fields: Mapping[str, Any], where: str) -> Normalization:
         count = 1e4
         if norm_obs and isinstance(obs_rms, dict):
             keys = fields.get("norm_obs_keys") or list(obs_rms)
-            moments = {str(key): _moments(obs_rms[key]) for key in keys}
+            moments = {str(key): _fields(obs_rms[key]) for key in keys}
             mean = {key: np.asarray(m["mean"], dtype=np.float64) for key, m in moments.items()}
             var = {key: np.asarray(m["var"], dtype=np.float64) for key, m in moments.items()}
             count = max((float(m["count"]) for m in moments.values()), default=count)
         elif norm_obs:
-            m = _moments(obs_rms)
+            m = _fields(obs_rms)
             mean, var = np.asarray(m["mean"], dtype=np.float64), np.asarray(m["var"], dtype=np.float64)
             count = float(m["count"])
-        ret = _moments(fields["ret_rms"])
+        ret = _fields(fields["ret_rms"])
         return Normalization(
             obs_mean=mean, obs_var=var, norm_obs=norm_obs, count=count,
             clip_obs=float(fields["clip_obs"]), epsilon=float(fields["epsilon"]),
