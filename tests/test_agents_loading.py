@@ -108,7 +108,7 @@ def test_outputs_are_those_of_sb3(case: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(actor.values(obs), values, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c != "image"])
+@pytest.mark.parametrize("case", CASES)
 def test_training_goes_on_and_saves(case: str, tmp_path: Path) -> None:
     _, env = make(case, tmp_path / "agent.zip")
     agent = load_agent(tmp_path / "agent.zip")

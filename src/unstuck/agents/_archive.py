@@ -38,6 +38,8 @@ def read_archive(path: Path, content: bytes) -> tuple[dict[str, Any], bytes, str
             if "_stable_baselines3_version" in archive.namelist():
                 version = archive.read("_stable_baselines3_version").decode("utf-8", "replace").strip()[:40]
             weights = archive.read("policy.pth")
+    except AgentError:
+        raise
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, OSError, RuntimeError) as error:
         raise AgentError(f"{path} is damaged ({error}); copy or download it again.") from error
     except (ValueError, NotImplementedError, RecursionError, MemoryError) as error:
