@@ -8,22 +8,24 @@ import numpy as np
 
 from unstuck.tasks.builder import ColumnDescriber, continuous, describer, discrete, flag, var
 
-_MAIN = "main engine (below 0 off, 0 to 1 = half to full power; pushes up along the craft's axis)"
-_SIDE = (
-    "side engines (-0.5 to 0.5 off; below: left engine, turns counter-clockwise and drifts left; "
-    "above: right engine, turns clockwise and drifts right)"
-)
+_LEFT = "turns counter-clockwise (angle grows) and drifts left"
+_RIGHT = "turns clockwise (angle falls) and drifts right"
+_MAIN = "pushes up along the craft's axis"
 
 
 def lunar_lander(env: Any) -> ColumnDescriber | None:
     if getattr(env.unwrapped, "continuous", False):
-        action = continuous(env, [_MAIN, _SIDE])
+        action = continuous(
+            env,
+            main=f"main engine: below 0 off, 0 to 1 = half to full power; {_MAIN}",
+            side=f"-0.5 to 0.5 off; below, left engine: {_LEFT}; above, right engine: {_RIGHT}",
+        )
     else:
         action = discrete(
-            "do nothing",
-            "fire left engine (turns counter-clockwise: angle grows; drifts left)",
-            "fire main engine (pushes up along the craft's axis)",
-            "fire right engine (turns clockwise: angle falls; drifts right)",
+            nothing="no engine",
+            left=f"fire left engine: {_LEFT}",
+            main=f"fire main engine: {_MAIN}",
+            right=f"fire right engine: {_RIGHT}",
         )
     return describer(
         env,
@@ -47,7 +49,8 @@ def lunar_lander(env: Any) -> ColumnDescriber | None:
         ),
         action=action,
         derived=(
-            (var("distance", "to the middle of the pad: sqrt(x^2 + y^2)", "view", 0), lambda o: np.hypot(o[:, 0], o[:, 1])),
+            (var("distance", "to the middle of the pad: sqrt(x^2 + y^2)", "view", 0),
+             lambda o: np.hypot(o[:, 0], o[:, 1])),
             (var("speed", "sqrt(vx^2 + vy^2)", "", 0), lambda o: np.hypot(o[:, 2], o[:, 3])),
         ),
         notes="With angle > 0 the main engine also pushes to the left, with angle < 0 to the right.",
@@ -73,8 +76,8 @@ def bipedal_walker(env: Any) -> ColumnDescriber | None:
         env,
         goal=f"Walk to the right end of {'a course with stumps, pits and stairs' if hard else 'uneven ground'}.",
         reward=(
-            "About +300 in all for the whole way (4.33 per m forward, minus 5 per rad that |pitch| grows), minus 0.028 x "
-            "sum of |actions| in each step; -100 for falling."
+            "About +300 in all for the whole way (4.33 per m forward, minus 5 per rad that |pitch| grows), minus "
+            "0.028 x sum of |actions| in each step; -100 for falling."
         ),
         termination="Ends when the hull touches the ground or moves back past the start (-100), or at the far end.",
         variables=(
@@ -85,8 +88,11 @@ def bipedal_walker(env: Any) -> ColumnDescriber | None:
             *legs,
             *lidar,
         ),
-        action=continuous(env, [
-            "hip 1 (positive = swing forward)", "knee 1 (positive = straighten)",
-            "hip 2 (positive = swing forward)", "knee 2 (positive = straighten)",
-        ]),
-    )  # fmt: skip
+        action=continuous(
+            env,
+            hip1="positive = swing leg 1 forward",
+            knee1="positive = straighten knee 1",
+            hip2="positive = swing leg 2 forward",
+            knee2="positive = straighten knee 2",
+        ),
+    )

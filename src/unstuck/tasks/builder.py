@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from unstuck.errors import TaskError
 from unstuck.tasks.card import ActionSpec, Obs, TaskCard, Variable
 
 Function = Callable[[np.ndarray], np.ndarray]
@@ -34,9 +33,7 @@ class ColumnDescriber:
         return values
 
 
-def var(
-    name: str, description: str, unit: str = "", low: float | None = None, high: float | None = None
-) -> Variable:
+def var(name: str, description: str, unit: str = "", low: float | None = None, high: float | None = None) -> Variable:
     """An entry of the observation."""
     return Variable(name=name, description=description, unit=unit, low=low, high=high)
 
@@ -45,15 +42,16 @@ def flag(name: str, description: str) -> Variable:
     return var(name, description, "0 or 1", 0.0, 1.0)
 
 
-def discrete(*names: str) -> ActionSpec:
-    return ActionSpec(kind="discrete", names=names)
+def discrete(**actions: str) -> ActionSpec:
+    """Names of the actions in the order of their indices, with what they do."""
+    return ActionSpec(kind="discrete", names=tuple(actions), descriptions=tuple(actions.values()))
 
 
-def continuous(env: Any, names: Sequence[str], unit: str = "") -> ActionSpec:
-    """Names for the dimensions of a Box action space, with its bounds."""
+def continuous(env: Any, unit: str = "", **actions: str) -> ActionSpec:
+    """Names for the dimensions of a Box action space with what they do; the bounds are the space's."""
     space = env.action_space
     return ActionSpec(
-        kind="continuous", names=tuple(names), unit=unit,
+        kind="continuous", names=tuple(actions), descriptions=tuple(actions.values()), unit=unit,
         low=tuple(map(float, space.low)), high=tuple(map(float, space.high)),
     )  # fmt: skip
 
@@ -78,7 +76,7 @@ def describer(
     if columns is None and len(variables) != observation_size(env):
         return None
     card = TaskCard(
-        env_id=env_id(env), goal=goal, reward=reward, termination=termination, action=action, notes=notes,
+        env_id=env_id(env), goal=goal, reward=reward.strip(), termination=termination, action=action, notes=notes,
         variables=(*variables, *(v.model_copy(update={"derived": True}) for v, _ in derived)),
         max_episode_steps=max_episode_steps(env),
     )  # fmt: skip
@@ -103,21 +101,13 @@ def max_episode_steps(env: Any) -> int | None:
 
 
 def observation_size(env: Any) -> int:
-    """How many numbers an observation has; 1 for Discrete.
-
-    Raises:
-        TaskError: if the space has no fixed number of them.
-    """
+    """How many numbers an observation has: 1 for Discrete, -1 where they are not one array."""
     from gymnasium import spaces
 
     space = env.observation_space
     if isinstance(space, spaces.Discrete):
         return 1
-    if isinstance(space, spaces.Dict):
-        return -1
-    if space.shape is None:
-        raise TaskError(f"{env_id(env)}: observations of kind {type(space).__name__} are not supported")
-    return int(np.prod(space.shape))
+    return -1 if space.shape is None else int(np.prod(space.shape))
 
 
 def number(value: float) -> str:

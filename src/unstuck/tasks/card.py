@@ -38,12 +38,22 @@ class ActionSpec(_Frozen):
     unit: str = ""
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+    descriptions: tuple[str, ...] = ()
+    """What each of them does and which sign means what, where known: none, or one for each name."""
 
     @model_validator(mode="after")
     def _check(self) -> ActionSpec:
+        if self.descriptions and len(self.descriptions) != len(self.names):
+            raise ValueError("give one description for each name, or none")
         if self.kind == "continuous" and not (len(self.low) == len(self.high) == len(self.names)):
             raise ValueError("a continuous action needs one low and one high for each name")
         return self
+
+    @property
+    def legend(self) -> tuple[str, ...]:
+        """`name: what it does` for each, or the bare name where nothing is known."""
+        texts = self.descriptions or ("",) * len(self.names)
+        return tuple(f"{name}: {text}" if text else name for name, text in zip(self.names, texts, strict=True))
 
 
 class TaskCard(_Frozen):

@@ -31,7 +31,7 @@ def cart_pole(env: Any) -> ColumnDescriber | None:
             var("angle", "pole angle, 0 = upright, positive = leaning right", "rad", -2 * limit, 2 * limit),
             var("w_angle", "angular velocity of the pole, positive = falling to the right", "rad/s"),
         ),
-        action=discrete("push the cart left", "push the cart right"),
+        action=discrete(left="push the cart left", right="push the cart right"),
     )
 
 
@@ -73,7 +73,7 @@ def mountain_car(env: Any) -> ColumnDescriber | None:
         reward="-1 for every step until the flag is reached, whatever the car does before.",
         termination=f"Ends when position >= {number(goal)} (success). Hitting the left wall stops the car.",
         variables=_car_variables(goal),
-        action=discrete("accelerate left", "coast", "accelerate right"),
+        action=discrete(left="accelerate left", coast="do not accelerate", right="accelerate right"),
         derived=_hill(goal),
     )
 
@@ -89,7 +89,7 @@ def mountain_car_continuous(env: Any) -> ColumnDescriber | None:
         reward="+100 on reaching the flag, minus 0.1 force^2 in every step. Doing nothing costs nothing.",
         termination=f"Ends when position >= {number(goal)} (success). Hitting the left wall stops the car.",
         variables=_car_variables(goal),
-        action=continuous(env, ["force (positive = to the right)"]),
+        action=continuous(env, force="of the motor, positive = to the right"),
         derived=_hill(goal),
     )
 
@@ -119,7 +119,8 @@ def acrobot(env: Any) -> ColumnDescriber | None:
             var("w1", "angular velocity of the upper link, positive = angle1 grows", "rad/s", -fast1, fast1),
             var("w2", "angular velocity of the lower link relative to the upper", "rad/s", -fast2, fast2),
         ),
-        action=discrete("torque -1 on the joint between the links", "no torque", "torque +1 on that joint"),
+        action=discrete(minus="torque -1 on the joint between the links: angle2 falls", zero="no torque",
+                        plus="torque +1 on the joint between the links: angle2 grows"),
         derived=(
             (var("angle1", "upper link: 0 = hanging down, positive = to the right", "rad", -turn, turn), angle1),
             (var("angle2", "lower link relative to the upper: 0 = in line", "rad", -turn, turn), angle2),
@@ -145,7 +146,7 @@ def pendulum(env: Any) -> ColumnDescriber | None:
             var("sin_angle", "sine of the angle", "", -1, 1),
             var("w", "angular velocity, positive = angle grows", "rad/s", -fast, fast),
         ),
-        action=continuous(env, ["torque (positive = towards growing angle)"], "N m"),
+        action=continuous(env, "N m", torque="positive = angle grows"),
         derived=(
             (var("angle", "0 = upright, +-pi = hanging down", "rad", -turn, turn),
              lambda o: np.arctan2(o[:, 1], o[:, 0])),

@@ -81,6 +81,8 @@ def _unknown(env_id: str, error: Exception) -> str:
         return f"environment {env_id} cannot be made: {error}"
     if isinstance(error, DeprecatedEnv):
         return f"there is no environment {env_id!r} any more: {error}"
+    if env_id.startswith("ALE/"):
+        return f"environment {env_id} is not registered: pip install ale-py, and name its module with --import ale_py"
     name = env_id.rpartition(":")[2]
     hint = did_you_mean(name, known_ids()) or _same_letters(name)
     return (

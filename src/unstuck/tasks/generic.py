@@ -28,7 +28,7 @@ def action_spec(env: Any) -> ActionSpec:
 
     space = env.action_space
     if isinstance(space, spaces.Discrete) and space.start == 0:
-        return ActionSpec(kind="discrete", names=tuple(f"action {i}" for i in range(space.n)))
+        return ActionSpec(kind="discrete", names=tuple(f"action_{i}" for i in range(space.n)))
     if isinstance(space, spaces.Box) and len(space.shape) == 1:
         names = _actuators(env, space.shape[0]) or [f"action_{i}" for i in range(space.shape[0])]
         return ActionSpec(
@@ -42,7 +42,7 @@ def action_spec(env: Any) -> ActionSpec:
 
 
 def _actuators(env: Any, count: int) -> list[str]:
-    model = getattr(env.unwrapped, "model", None)
+    model: Any = getattr(env.unwrapped, "model", None)
     if not type(model).__module__.startswith("mujoco") or model.nu != count:
         return []
     names = []
@@ -127,7 +127,7 @@ def _variables(env: Any, key: str, space: Any) -> tuple[list[Variable], bool]:
             "that it gives Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these"
         )
     size = int(np.prod(space.shape))
-    if size > _LARGEST and len(space.shape) in (2, 3):
+    if isinstance(space, spaces.Box) and size > _LARGEST and len(space.shape) in (2, 3):
         names = [f"{prefix}_patch_{r}_{c}" for r in range(_PATCHES) for c in range(_PATCHES)]
         what = "mean brightness of the image in this row and column of 4 x 4 patches"
         return [Variable(name=n, description=what, low=float(np.min(space.low)), high=float(np.max(space.high)))
@@ -135,9 +135,7 @@ def _variables(env: Any, key: str, space: Any) -> tuple[list[Variable], bool]:
     bounds = _bounds(space, size)
     names = _model_names(env, size) if not key else []
     names = names or ([prefix] if key and size == 1 else [f"{prefix}_{i}" for i in range(size)])
-    return [
-        Variable(name=name, low=low, high=high) for name, (low, high) in zip(names, bounds, strict=True)
-    ], False
+    return [Variable(name=name, low=low, high=high) for name, (low, high) in zip(names, bounds, strict=True)], False
 
 
 def _bounds(space: Any, size: int) -> list[tuple[float | None, float | None]]:
@@ -202,8 +200,8 @@ def with_card(env: Any, card: TaskCard) -> FlatDescriber:
     derived = [v.name for v in card.variables if v.derived]
     if derived:
         raise TaskError(
-            f"the card of {card.env_id} has derived variables ({', '.join(derived)}); a card alone cannot compute them. "
-            "Remove them, or write a describer class."
+            f"the card of {card.env_id} has derived variables ({', '.join(derived)}); a card alone cannot compute "
+            "them. Remove them, or write a describer class."
         )
     if len(card.variables) != len(base.card.variables):
         raise TaskError(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+
 @dataclass(frozen=True)
 class Clearance:
     """Height of the lowest point of a capsule over the floor, in metres.

@@ -52,9 +52,16 @@ _FAST = 10.0  # Hopper and Walker2d clip observed velocities to this
 def _leg(suffix: str, label: str) -> list[Variable]:
     return [
         var(f"thigh{suffix}", f"{label}hip angle, 0 = in line with the torso, negative = thigh swung back", "rad"),
-        var(f"leg{suffix}", f"{label}knee angle, 0 = straight, negative = bent (foot goes back and up)", "rad"),
+        var(f"leg{suffix}", f"{label}knee angle, 0 = straight, negative = bent, foot to the back", "rad"),
         var(f"foot{suffix}", f"{label}ankle angle, 0 = at right angles, positive = toes up", "rad"),
     ]
+
+
+_LEG_ACTIONS = {
+    "thigh": "positive = swing the thigh forward",
+    "leg": "positive = straighten the knee",
+    "foot": "positive = raise the toes",
+}
 
 
 def _leg_speeds(suffix: str, label: str) -> list[Variable]:
@@ -80,7 +87,12 @@ def _foot_height(env: Any, name: str, geom: str, label: str, skipped: int) -> li
         function = clearance(env.unwrapped, geom, skipped)
     except KeyError:
         return []
-    return [(var(name, f"height of the lowest point of the {label} over the floor; below 0.01 = contact", "m"), function)]
+    return [
+        (
+            var(name, f"height of the lowest point of the {label} over the floor; about 0 or less = contact", "m"),
+            function,
+        )
+    ]
 
 
 def hopper(env: Any) -> ColumnDescriber | None:
@@ -104,10 +116,7 @@ def hopper(env: Any) -> ColumnDescriber | None:
             *_trunk_speeds(),
             *_leg_speeds("", ""),
         ),
-        action=continuous(env, [
-            "thigh (positive = swing thigh forward)", "leg (positive = straighten knee)",
-            "foot (positive = toes up)",
-        ], "of 200 N m"),
+        action=continuous(env, "of 200 N m", **_LEG_ACTIONS),
         derived=_foot_height(env, "foot_height", "foot_geom", "foot", skipped),
         notes=_NO_X if skipped else "",
     )  # fmt: skip
@@ -116,7 +125,9 @@ def hopper(env: Any) -> ColumnDescriber | None:
 def walker2d(env: Any) -> ColumnDescriber | None:
     core = env.unwrapped
     x, skipped = _planar(core, _skipped(env))
-    actions = ["thigh (positive = swing thigh forward)", "leg (positive = straighten knee)", "foot (positive = toes up)"]
+    actions = {
+        f"{name}_{side}": f"{side} leg: {what}" for side in ("right", "left") for name, what in _LEG_ACTIONS.items()
+    }
     return describer(
         env,
         goal="Walk forward (+x) as fast as possible on two legs without falling.",
@@ -137,7 +148,7 @@ def walker2d(env: Any) -> ColumnDescriber | None:
             *_leg_speeds("_right", "right leg: "),
             *_leg_speeds("_left", "left leg: "),
         ),
-        action=continuous(env, [f"{side} {a}" for side in ("right", "left") for a in actions], "of 100 N m"),
+        action=continuous(env, "of 100 N m", **actions),
         derived=(
             *_foot_height(env, "foot_height_right", "foot_geom", "right foot", skipped),
             *_foot_height(env, "foot_height_left", "foot_left_geom", "left foot", skipped),
@@ -175,7 +186,7 @@ def half_cheetah(env: Any) -> ColumnDescriber | None:
             var("w_pitch", "angular velocity of the torso, positive = nose dropping", "rad/s"),
             *(var(f"w_{name}", f"angular velocity of {name}", "rad/s") for name in _CHEETAH),
         ),
-        action=continuous(env, [f"{name} (positive = angle grows)" for name in _CHEETAH], "of full torque"),
+        action=continuous(env, "of full torque", **{name: f"positive = angle {name} grows" for name in _CHEETAH}),
         derived=(
             (var("upright", "cos(pitch): 1 = belly down, 0 = on end, -1 = on its back", "", -1, 1),
              lambda o: np.cos(o[:, pitch])),
@@ -216,9 +227,8 @@ def reacher(env: Any) -> ColumnDescriber | None:
             var("dy", "fingertip minus target, along y", "m"),
             *([var("dz", "fingertip minus target, along z: always 0", "m")] if lag else []),
         ),
-        action=continuous(env, [
-            "shoulder torque (positive = counter-clockwise)", "elbow torque (positive = counter-clockwise)",
-        ], "of 200 N m"),
+        action=continuous(env, "of 200 N m", joint0="shoulder, positive = counter-clockwise",
+                          joint1="elbow, positive = counter-clockwise"),
         derived=(
             (var("distance", "from fingertip to target", "m", 0), lambda o: np.hypot(o[:, 8], o[:, 9])),
             (var("joint0", "shoulder angle, 0 = arm along +x, positive = counter-clockwise", "rad", -_TURN, _TURN),
@@ -241,16 +251,16 @@ def swimmer(env: Any) -> ColumnDescriber | None:
         variables=(
             *([] if _skipped(env) else here),
             var("heading", f"angle of the front link, 0 = along +x, {turn}", "rad"),
-            var("joint1", f"angle of the front joint, {turn}", "rad"),
-            var("joint2", f"angle of the rear joint, {turn}", "rad"),
-            var("vx", "forward velocity of the front end", "m/s"),
-            var("vy", "sideways velocity of the front end, positive = left", "m/s"),
+            var("joint1", f"angle of the middle link relative to the front one, {turn}", "rad"),
+            var("joint2", f"angle of the rear link relative to the middle one, {turn}", "rad"),
+            var("vx", "forward velocity of the front link", "m/s"),
+            var("vy", "sideways velocity of the front link, positive = left", "m/s"),
             var("w_heading", "angular velocity of the front link", "rad/s"),
             var("w_joint1", "angular velocity of the front joint", "rad/s"),
             var("w_joint2", "angular velocity of the rear joint", "rad/s"),
         ),
-        action=continuous(env, ["front joint (positive = angle grows)", "rear joint (positive = angle grows)"],
-                          "of 150 N m"),
+        action=continuous(env, "of 150 N m", joint1="front joint, positive = angle grows",
+                          joint2="rear joint, positive = angle grows"),
     )  # fmt: skip
 
 
@@ -266,7 +276,7 @@ def inverted_pendulum(env: Any) -> ColumnDescriber | None:
             var("vx", "cart velocity, positive = to the right", "m/s"),
             var("w_angle", "angular velocity of the pole, positive = falling to the right", "rad/s"),
         ),
-        action=continuous(env, ["force on the cart (positive = to the right)"], "100 N"),
+        action=continuous(env, "100 N", force="on the cart, positive = to the right"),
     )
 
 
@@ -274,7 +284,9 @@ def inverted_double_pendulum(env: Any) -> ColumnDescriber | None:
     """Version 4 observes three constraint forces, version 5 the first of them."""
     size = observation_size(env)
     ten = (-10.0, 10.0)
-    forces = [var(f"rail_force{i or ''}", "force of the rail's end on the cart, else 0", "N", *ten) for i in range(size - 8)]
+    forces = [
+        var(f"rail_force{i or ''}", "force of the rail's end on the cart, else 0", "N", *ten) for i in range(size - 8)
+    ]
     return describer(
         env,
         goal="Keep two poles, one on top of the other, upright on a cart by pushing the cart.",
@@ -294,7 +306,7 @@ def inverted_double_pendulum(env: Any) -> ColumnDescriber | None:
             var("w2", "angular velocity of the upper pole relative to the lower", "rad/s", *ten),
             *forces,
         ),
-        action=continuous(env, ["force on the cart (positive = to the right)"], "500 N"),
+        action=continuous(env, "500 N", force="on the cart, positive = to the right"),
         derived=(
             (var("angle1", "lower pole: 0 = upright, positive = leaning right", "rad", -_TURN, _TURN),
              lambda o: np.arctan2(o[:, 1], o[:, 3])),

@@ -48,7 +48,7 @@ def frozen_lake(env: Any) -> ColumnDescriber | None:
         reward=f"{number(goal)} on reaching the goal, {number(hole)} in a hole, {number(ice)} on every other step.",
         termination="Ends at the goal or in a hole.",
         variables=[var("state", f"row x {columns} + col", "", 0, rows * columns - 1)],
-        action=discrete("left", "down", "right", "up"),
+        action=discrete(left="", down="", right="", up=""),
         derived=[
             *_place(rows, columns),
             (var("distance", "rows plus columns to the goal", "cells", 0, rows + columns - 2), _table(distance)),
@@ -81,7 +81,7 @@ def cliff_walking(env: Any) -> ColumnDescriber | None:
         reward="-1 for every step, -100 for stepping off the cliff, which also puts the walker back to the start.",
         termination="Ends at the bottom right corner.",
         variables=[var("state", f"row x {columns} + col", "", 0, rows * columns - 1)],
-        action=discrete("up", "right", "down", "left"),
+        action=discrete(up="", right="", down="", left=""),
         derived=[
             *_place(rows, columns),
             (var("distance", "rows plus columns to the goal", "cells", 0, rows + columns - 2), _table(distance)),
@@ -98,6 +98,7 @@ def taxi(env: Any) -> ColumnDescriber | None:
     row, col, passenger, destination = parts.T
     aboard = passenger == 4
     target = np.where(aboard[:, None], places[destination], places[passenger])
+    rows = [b"".join(row).decode() for row in core.desc[1:-1]]
     named = "0 = red (row 0, col 0), 1 = green (row 0, col 4), 2 = yellow (row 4, col 0), 3 = blue (row 4, col 3)"
     return describer(
         env,
@@ -106,7 +107,8 @@ def taxi(env: Any) -> ColumnDescriber | None:
         "allowed, -1 for every other step.",
         termination="Ends when the passenger is dropped off at the destination.",
         variables=[var("state", "number of the state", "", 0, 499)],
-        action=discrete("south", "north", "east", "west", "pick up", "drop off"),
+        action=discrete(south="row grows", north="row falls", east="col grows", west="col falls",
+                        pick_up="take the passenger in", drop_off="let the passenger out"),
         derived=[
             (var("row", "of the taxi, 0 = north", "", 0, 4), _table(row)),
             (var("col", "of the taxi, 0 = west", "", 0, 4), _table(col)),
@@ -119,5 +121,5 @@ def taxi(env: Any) -> ColumnDescriber | None:
             (var("cols_to_go", "column of the next stop minus col: positive = east", "cells", -4, 4),
              _table(target[:, 1] - col)),
         ],
-        notes="Walls block some moves between columns: map " + " / ".join(b"".join(r).decode() for r in core.desc),
+        notes="Walls (|) block some moves between columns. Map, north first: " + " ".join(rows),
     )  # fmt: skip
