@@ -73,6 +73,10 @@ def _is_picture(value: Any) -> bool:
     return type(value).__module__.partition(".")[0] == "pygame"
 
 
+def _is_rng(value: Any) -> bool:
+    return isinstance(value, np.random.Generator)
+
+
 class _Layer:
     """Stands in a saved state for the layer of the environment it came from, so that a reference from one
     layer to another is restored as a reference within the environment that is restored into."""
@@ -89,20 +93,30 @@ class DeepcopySnapshotter:
         return {k: v for k, v in vars(layer).items() if k not in _FIXED and not _is_picture(v)}
 
     def save(self, env: gym.Env) -> Any:
+        env.unwrapped.np_random  # noqa: B018  (made on first use)
         chain = layers(env)
         stands = [_Layer() for _ in chain]
         memo: dict[int, Any] = {id(layer): stand for layer, stand in zip(chain, stands, strict=True)}
-        return stands, copy.deepcopy([self._moving(layer) for layer in chain], memo)
+        moving = [self._moving(layer) for layer in chain]
+        # Copying a generator takes longer than all the rest, its state as a dict does not.
+        random = [
+            {name: attributes.pop(name).bit_generator.state for name in list(attributes) if _is_rng(attributes[name])}
+            for attributes in moving
+        ]
+        return stands, copy.deepcopy(moving, memo), random
 
     def restore(self, env: gym.Env, state: Any) -> None:
         _make_ready(env)
+        env.unwrapped.np_random  # noqa: B018
         chain = layers(env)
-        stands, saved = state
+        stands, saved, random = state
         memo = {id(stand): layer for stand, layer in zip(stands, chain, strict=True)}
-        for layer, attributes in zip(chain, copy.deepcopy(saved, memo), strict=True):
-            for name in self._moving(layer).keys() - attributes.keys():
+        for layer, attributes, generators in zip(chain, copy.deepcopy(saved, memo), random, strict=True):
+            for name in self._moving(layer).keys() - attributes.keys() - generators.keys():
                 delattr(layer, name)
             vars(layer).update(attributes)
+            for name, inner in generators.items():
+                vars(layer)[name].bit_generator.state = inner
 
 
 class AleSnapshotter:
@@ -156,9 +170,10 @@ class MujocoSnapshotter:
         state = np.empty(mujoco.mj_stateSize(core.model, mujoco.mjtState.mjSTATE_INTEGRATION))
         mujoco.mj_getState(core.model, core.data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
         parts = [state, *(np.ravel(getattr(core.data, name)) for name in _DERIVED)]
-        for layer, name, kind in self._numbers(env):
-            parts.append(_pack_rng(vars(layer)[name]) if kind == "rng" else _pack(vars(layer)[name], name))
-        return np.concatenate(parts)
+        numbers: list[float] = []
+        for layer, name in self._attributes(env):
+            _pack(vars(layer)[name], name, numbers)
+        return np.concatenate([*parts, numbers])
 
     def restore(self, env: gym.Env, state: np.ndarray) -> None:
         """Raises:
@@ -169,74 +184,86 @@ class MujocoSnapshotter:
         _make_ready(env)
         core: Any = env.unwrapped
         vector = np.ascontiguousarray(state, dtype=np.float64)
-        numbers = self._numbers(env)
         physics = mujoco.mj_stateSize(core.model, mujoco.mjtState.mjSTATE_INTEGRATION)
         lengths = [physics, *(getattr(core.data, name).size for name in _DERIVED)]
-        lengths += [2 * _WORDS + 2 if kind == "rng" else np.size(vars(e)[n]) for e, n, kind in numbers]
-        if vector.shape != (sum(lengths),):
+        attributes = self._attributes(env)
+        sizes = [_size(vars(layer)[name]) for layer, name in attributes]
+        if vector.shape != (sum(lengths) + sum(sizes),):
             raise RunError(
-                f"the snapshot has shape {vector.shape}, this environment needs ({sum(lengths)},): it was saved with "
-                "another environment, other wrappers or another MuJoCo; collect the episodes again"
+                f"the snapshot has shape {vector.shape}, this environment needs ({sum(lengths) + sum(sizes)},): it was "
+                "saved with another environment, other wrappers or another MuJoCo; collect the episodes again"
             )
-        head, *parts = np.split(vector, np.cumsum(lengths)[:-1])
+        head = vector[:physics]
         mujoco.mj_setState(core.model, core.data, head, mujoco.mjtState.mjSTATE_INTEGRATION)
         # Contacts and geometry for rendering; it may touch the warm start, hence set the state once more.
         mujoco.mj_forward(core.model, core.data)
         mujoco.mj_setState(core.model, core.data, head, mujoco.mjtState.mjSTATE_INTEGRATION)
+        at = physics
         for name in _DERIVED:
             field = getattr(core.data, name)
-            field[...] = parts.pop(0).reshape(field.shape)
-        for (layer, name, kind), part in zip(numbers, parts, strict=True):
-            if kind == "rng":
-                _unpack_rng(vars(layer)[name], part)
-            else:
-                vars(layer)[name] = _unpack(part, vars(layer)[name])
+            field[...] = vector[at : at + field.size].reshape(field.shape)
+            at += field.size
+        numbers = vector[at:].tolist()
+        at = 0
+        for (layer, name), size in zip(attributes, sizes, strict=True):
+            _unpack(numbers[at : at + size], vars(layer), name)
+            at += size
 
-    def _numbers(self, env: gym.Env) -> list[tuple[gym.Env, str, str]]:
-        """(layer, attribute, 'rng' or 'number') of all that goes into the vector, in a fixed order."""
+    def _attributes(self, env: gym.Env) -> list[tuple[gym.Env, str]]:
+        """Layer and name of all attributes that go into the vector, in a fixed order."""
         env.unwrapped.np_random  # noqa: B018  (made on first use)
-        found = []
-        for layer in layers(env):
-            for name, value in sorted(vars(layer).items()):
-                if isinstance(value, np.random.Generator):
-                    found.append((layer, name, "rng"))
-                elif name not in _FIXED and name != "_np_random_seed" and _is_number(value):
-                    found.append((layer, name, "number"))
-        return found
+        return [
+            (layer, name)
+            for layer in layers(env)
+            for name, value in sorted(vars(layer).items())
+            if isinstance(value, _PACKED) and name not in _FIXED and name != "_np_random_seed" and _size(value)
+        ]
 
 
-def _is_number(value: Any) -> bool:
+_PACKED = (bool, int, float, np.bool_, np.integer, np.floating, np.ndarray, np.random.Generator)
+
+
+def _size(value: Any) -> int:
+    """How many floats an attribute packs into; 0 if it is not of a kind that packs."""
     if isinstance(value, np.ndarray):
-        return value.dtype.kind in "biuf"
-    return isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating))
+        return value.size if value.dtype.kind in "biuf" else 0
+    return 2 * _WORDS + 2 if isinstance(value, np.random.Generator) else 1
 
 
-def _pack(value: Any, name: str) -> np.ndarray:
-    packed = np.ravel(np.asarray(value)).astype(np.float64)
-    if np.asarray(value).dtype.kind in "iuO" and not np.array_equal(packed.astype(object), np.ravel(value)):
+def _pack(value: Any, name: str, into: list[float]) -> None:
+    if isinstance(value, np.random.Generator):
+        into += _pack_rng(value)
+        return
+    items = value.ravel().tolist() if isinstance(value, np.ndarray) else [value]
+    packed = [float(item) for item in items]
+    if any(isinstance(item, int) and int(number) != item for item, number in zip(items, packed, strict=True)):
         raise TaskError(f"the environment's attribute {name} holds an integer too large for an exact snapshot")
-    return packed
+    into += packed
 
 
-def _unpack(part: np.ndarray, like: Any) -> Any:
-    if isinstance(like, np.ndarray):
-        return part.reshape(like.shape).astype(like.dtype)
-    return type(like)(part[0])
+def _unpack(numbers: list[float], attributes: dict[str, Any], name: str) -> None:
+    like = attributes[name]
+    if isinstance(like, np.random.Generator):
+        _unpack_rng(like, numbers)
+    elif isinstance(like, np.ndarray):
+        attributes[name] = np.array(numbers).astype(like.dtype).reshape(like.shape)
+    else:
+        attributes[name] = type(like)(numbers[0])
 
 
-def _pack_rng(generator: np.random.Generator) -> np.ndarray:
+def _pack_rng(generator: np.random.Generator) -> list[float]:
     state: Any = generator.bit_generator.state
     if state["bit_generator"] != "PCG64":
         raise TaskError(f"cannot pack a random number generator of kind {state['bit_generator']}")
     words = [
-        (number >> (32 * i)) & 0xFFFFFFFF
+        float((number >> (32 * i)) & 0xFFFFFFFF)
         for number in (state["state"]["state"], state["state"]["inc"])
         for i in range(_WORDS)
     ]
-    return np.array([*words, state["has_uint32"], state["uinteger"]], dtype=np.float64)
+    return [*words, float(state["has_uint32"]), float(state["uinteger"])]
 
 
-def _unpack_rng(generator: np.random.Generator, packed: np.ndarray) -> None:
+def _unpack_rng(generator: np.random.Generator, packed: list[float]) -> None:
     words = [int(w) for w in packed]
     low, inc = (sum(w << (32 * i) for i, w in enumerate(words[k : k + _WORDS])) for k in (0, _WORDS))
     generator.bit_generator.state = {
