@@ -15,9 +15,21 @@ from unstuck.tasks.card import Describer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-MUJOCO = ["Hopper", "Walker2d", "HalfCheetah", "Reacher", "InvertedPendulum", "InvertedDoublePendulum", "Swimmer"]
+MUJOCO = [
+    "Hopper",
+    "Walker2d",
+    "HalfCheetah",
+    "Reacher",
+    "InvertedPendulum",
+    "InvertedDoublePendulum",
+    "Swimmer",
+    "Ant",
+    "Humanoid",
+    "HumanoidStandup",
+]
 BUILT_IN = [
     *(f"{name}-{version}" for name in MUJOCO for version in ("v4", "v5")),
+    "Pusher-v5", "SparseHopper-v5", "SparseWalker2d-v5", "SparseHalfCheetah-v5",
     "CartPole-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Acrobot-v1", "Pendulum-v1",
     "LunarLander-v3", "LunarLanderContinuous-v3", "BipedalWalker-v3", "BipedalWalkerHardcore-v3",
     "FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "CliffWalkingSlippery-v1", "Taxi-v4",
@@ -169,6 +181,48 @@ def test_the_distance_is_what_the_reward_pays(env_id: str) -> None:
     after, reward, *_ = env.step(np.zeros(2, dtype=np.float32))
     paid = before if env_id == "Reacher-v4" else after
     assert column(describer, "distance", paid[None])[0] == pytest.approx(-reward)
+
+
+@pytest.mark.parametrize("name", ["Hopper", "Walker2d", "HalfCheetah"])
+def test_sparse_variants_pay_for_speed_only_far_from_the_start(name: str) -> None:
+    sparse, dense = make_env(f"Sparse{name}-v5"), make_env(f"{name}-v5")
+    assert "paid only beyond x =" in describer_for(sparse).card.reward
+    edge = sparse.unwrapped.forward_from_x
+    for x, paid in ((edge - 0.5, False), (edge + 0.5, True)):
+        rewards = []
+        for env in (sparse, dense):
+            env.reset(seed=0)
+            core: Any = env.unwrapped
+            qpos, qvel = core.init_qpos.copy(), core.init_qvel.copy()
+            qpos[0], qvel[0] = x, 1.0
+            core.set_state(qpos, qvel)
+            _, reward, _, _, info = env.step(np.full(env.action_space.shape, 0.1, dtype=np.float32))
+            rewards.append(reward)
+        assert rewards[1] - rewards[0] == pytest.approx(0 if paid else info["reward_forward"])
+        assert info["reward_forward"] > 0.3
+
+
+def test_orientation_of_the_ant() -> None:
+    env = make_env("Ant-v5")
+    describer = describer_for(env)
+    env.reset(seed=0)
+    core: Any = env.unwrapped
+    half = 0.15
+    for name, axis, lower in (("roll", 1, "y"), ("pitch", 2, "x"), ("yaw", 3, None)):
+        qpos = core.init_qpos.copy()
+        qpos[3:7] = 0
+        qpos[3], qpos[3 + axis] = np.cos(half), np.sin(half)
+        core.set_state(qpos, core.init_qvel)
+        obs = core._get_obs()[None]
+        assert column(describer, name, obs)[0] == pytest.approx(2 * half)
+        turn = core.data.body("torso").xmat.reshape(3, 3)
+        if lower == "y":
+            assert (turn @ [0, -1, 0])[2] < 0  # the right side
+        elif lower == "x":
+            assert (turn @ [1, 0, 0])[2] < 0  # the front
+        else:
+            assert (turn @ [1, 0, 0])[1] > 0  # forward points left
+        assert column(describer, "upright", obs)[0] == pytest.approx(turn[2, 2])
 
 
 def test_engines_of_the_lander_do_what_their_names_say() -> None:

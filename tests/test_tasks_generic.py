@@ -138,7 +138,9 @@ actions = st.builds(
     lambda names, unit: ActionSpec(kind="continuous", names=names, unit=unit, low=[-1.5] * len(names),
                                    high=[1e-7] * len(names), descriptions=names),
     st.lists(text.filter(bool), min_size=1, max_size=3).map(tuple), text,
-) | st.builds(lambda names: ActionSpec(kind="discrete", names=names), st.lists(text, min_size=1, max_size=3))  # fmt: skip
+) | st.builds(
+    lambda names: ActionSpec(kind="discrete", names=names), st.lists(text, min_size=1, max_size=3)
+)  # fmt: skip
 cards = st.builds(
     TaskCard, env_id=text, goal=text, reward=text, termination=text, notes=text, variables=variables.map(tuple),
     action=actions, max_episode_steps=st.none() | st.integers(1, 10**6),

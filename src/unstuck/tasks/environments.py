@@ -11,10 +11,23 @@ from unstuck.errors import TaskError, did_you_mean
 _EXTRAS = {"mujoco": "mujoco", "box2d": "box2d", "atari": "atari", "ale": "atari", "minigrid": "minigrid"}
 
 
+_OWN = ("Hopper", "Walker2d", "HalfCheetah")
+
+
+def register() -> None:
+    """Register Unstuck's own environments with Gymnasium: SparseHopper-v5, SparseWalker2d-v5, SparseHalfCheetah-v5."""
+    import gymnasium as gym
+
+    for name in _OWN:
+        if f"Sparse{name}-v5" not in gym.registry:
+            gym.register(f"Sparse{name}-v5", f"unstuck.tasks.sparse:Sparse{name}", max_episode_steps=1000)
+
+
 def known_ids() -> list[str]:
     """The ids that Gymnasium has registered, without the internal ones."""
     import gymnasium as gym
 
+    register()
     return sorted(i for i in gym.registry if not i.startswith(("GymV", "phys2d/", "tabular/")))
 
 
@@ -35,6 +48,7 @@ def make_env(
     """
     import gymnasium as gym
 
+    register()
     if import_module:
         _import(import_module)
     try:
