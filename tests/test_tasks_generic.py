@@ -202,9 +202,17 @@ def test_a_card_that_does_not_fit_is_refused(tmp_path: Path, other: Toy, message
 
 
 def test_a_card_cannot_compute_derived_variables(tmp_path: Path) -> None:
-    (tmp_path / "card.toml").write_text(card_to_toml(describer_for("MountainCar-v0").card), encoding="utf-8")
+    card = describer_for("MountainCar-v0").card
+    (tmp_path / "card.toml").write_text(card_to_toml(card), encoding="utf-8")
     with pytest.raises(TaskError, match="height, energy"):
-        load_describer(str(tmp_path / "card.toml"), make_env("MountainCar-v0"))
+        load_describer(str(tmp_path / "card.toml"), Toy(spaces.Box(-1, 1, (2,)), spaces.Discrete(3)))
+
+
+def test_an_edited_card_keeps_what_a_built_in_describer_computes(tmp_path: Path) -> None:
+    text = card_to_toml(describer_for("MountainCar-v0").card).replace('"energy"', '"oomph"')
+    (tmp_path / "card.toml").write_text(text, encoding="utf-8")
+    described = describer_for("MountainCar-v0", card=tmp_path / "card.toml")
+    assert describe_state(described, np.array([0.0, 0.0])) == "position=0, velocity=0, height=0, oomph=0"
 
 
 def test_a_describer_of_the_users_own() -> None:

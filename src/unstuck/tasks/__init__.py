@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unstuck.errors import TaskError
@@ -71,8 +72,10 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def describer_for(env: gym.Env | str, **env_kwargs: Any) -> Describer:
+def describer_for(env: gym.Env | str, *, card: Path | str | None = None, **env_kwargs: Any) -> Describer:
     """The best describer there is for an environment, given as such or by id and keyword arguments.
+
+    With `card`, the user's own: see `load_describer`.
 
     A built-in describer is used only for Gymnasium's own environment of that name with the observation that it
     knows; a wrapper that changes the observation, or an environment that shares only the name, gets the generic one.
@@ -87,9 +90,11 @@ def describer_for(env: gym.Env | str, **env_kwargs: Any) -> Describer:
 
         made = make(env, env_kwargs)
         try:
-            return describer_for(made)
+            return describer_for(made, card=card)
         finally:
             made.close()
+    if card is not None:
+        return load_describer(str(card), env)
     action_spec(env)  # refuses what cannot be advised on
     name = _name(env)
     for entry in importlib.metadata.entry_points(group="unstuck.describers"):
@@ -119,14 +124,17 @@ def load_describer(where: str, env: gym.Env) -> Describer:
     """A describer of the user's own: a TOML card (`card.toml`), or `module:attribute`, which is called with the
     environment and gives a describer.
 
+    A card replaces the texts and names of the best describer there is, derived variables included; or, where it
+    has none, those of the generic one.
+
     Raises:
         TaskError: if it cannot be loaded, or does not fit the environment.
     """
-    if where.endswith(".toml"):
+    if where.endswith(".toml") or Path(where).is_file():
         from unstuck.tasks.cards import load_card as load
         from unstuck.tasks.generic import with_card
 
-        return with_card(env, load(where))
+        return with_card(env, load(where), describer_for(env))
     module, _, attribute = where.partition(":")
     try:
         made = getattr(importlib.import_module(module), attribute)(env)

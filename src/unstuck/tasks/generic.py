@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from unstuck.errors import TaskError
 from unstuck.tasks.builder import env_id, max_episode_steps
-from unstuck.tasks.card import ActionSpec, Obs, TaskCard, Variable
+from unstuck.tasks.card import ActionSpec, Describer, Obs, TaskCard, Variable
 
 UNKNOWN = "unknown; judge from the rewards"
 _LARGEST = 512  # a part of the observation with more numbers is an image and is summarised
@@ -190,28 +190,31 @@ def _model_names(env: Any, size: int) -> list[str]:
     return names if len(names) == size and len(set(names)) == size else []
 
 
-def with_card(env: Any, card: TaskCard) -> FlatDescriber:
-    """A describer that gives the numbers of the environment's observation the names of a card.
+def with_card(env: Any, card: TaskCard, known: Describer) -> Describer:
+    """A describer with the names and texts of a card: the known one where the card has the same variables, else
+    the numbers of the observation as they come.
 
     Raises:
-        TaskError: if the card does not fit: derived variables, another number of variables, other actions.
+        TaskError: if the card does not fit: other derived variables, another number of them, other actions.
     """
     base = generic(env)
-    derived = [v.name for v in card.variables if v.derived]
-    if derived:
-        raise TaskError(
-            f"the card of {card.env_id} has derived variables ({', '.join(derived)}); a card alone cannot compute "
-            "them. Remove them, or write a describer class."
-        )
-    if len(card.variables) != len(base.card.variables):
-        raise TaskError(
-            f"the card of {card.env_id} names {len(card.variables)} variables, but an observation of {env_id(env)} has "
-            f"{len(base.card.variables)}; name them all, in order"
-        )
     ours, theirs = card.action, base.card.action
     if ours.kind != theirs.kind or len(ours.names) != len(theirs.names):
         raise TaskError(
             f"the card of {card.env_id} has {len(ours.names)} {ours.kind} actions, but {env_id(env)} has "
             f"{len(theirs.names)} {theirs.kind} ones"
+        )
+    if (is_dataclass(known) and not isinstance(known, type)
+            and [v.derived for v in card.variables] == [v.derived for v in known.card.variables]):  # fmt: skip
+        return replace(known, card=card)  # type: ignore[type-var]
+    if derived := [v.name for v in card.variables if v.derived]:
+        raise TaskError(
+            f"the card of {card.env_id} has derived variables ({', '.join(derived)}) other than those that Unstuck "
+            "computes; a card alone cannot compute them. Remove them, or write a describer class."
+        )
+    if len(card.variables) != len(base.card.variables):
+        raise TaskError(
+            f"the card of {card.env_id} names {len(card.variables)} variables, but an observation of {env_id(env)} has "
+            f"{len(base.card.variables)}; name them all, in order"
         )
     return replace(base, card=card)
