@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from unstuck.agents import Actor
+from unstuck.snapshots import reset_exactly
 
 EnvFactory = Callable[[], gym.Env]
 
@@ -71,7 +72,7 @@ def run_episodes(
     while True:
         while free and (go_on is None or go_on()) and (seed := next(waiting, None)) is not None:
             env = free.pop(0)
-            observation, _ = env.reset(seed=int(seed))
+            observation, _ = reset_exactly(env, int(seed))
             trace = Trace(int(seed), env, [observation], np.random.default_rng([int(seed), 1]), keep)
             if snapshot:
                 trace.snapshots.append(snapshot(env))
