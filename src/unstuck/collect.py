@@ -71,7 +71,7 @@ def _gamma(space: Workspace) -> float:
 def _episode(trace: Trace, index: int, deterministic: bool, actor: Actor, gamma: float) -> Episode:
     observations = stack(trace.observations)
     signals = actor.signals(observations)
-    values = signals["value"]
+    values = signals["value"] = signals["value"] * _value_scale(actor)
     rewards = np.array(trace.rewards)
     following = values[1:].copy()
     if trace.terminated:
@@ -90,6 +90,12 @@ def _episode(trace: Trace, index: int, deterministic: bool, actor: Actor, gamma:
         signals=signals,
         snapshots=np.stack(trace.snapshots) if trace.snapshots else None,
     )
+
+
+def _value_scale(actor: Actor) -> float:
+    """Turns a critic's values back into the task's reward where it learnt from normalised rewards."""
+    n = actor.normalization
+    return float(np.sqrt(n.ret_var + n.epsilon)) if n is not None and n.norm_reward else 1.0
 
 
 def _facts(episodes: EpisodeSet, snapshots: str) -> dict[str, Any]:

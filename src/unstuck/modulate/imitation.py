@@ -1,0 +1,135 @@
+"""Imitation of suggestions inside PPO's own loss.
+
+PPO's update is left as it is. Its rollout buffer also remembers which suggestion applied in each state, and the
+policy's `evaluate_actions`, which PPO calls on each minibatch, attaches the imitation loss to the values that it
+returns: `_Attach` passes values through unchanged and hands the loss its gradient on the way back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+
+from unstuck.modulate.venv import GuidanceVecEnv
+
+
+class _Attach(torch.autograd.Function):
+    """Identity on `values` whose backward pass also gives `loss` a gradient of 1."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return grad[0], torch.ones((), dtype=grad[0].dtype, device=grad[0].device)
+
+
+class _Suggestions:
+    """Adds to a rollout buffer the suggestion for each stored state, (n_steps, n_envs, ...), and where there is one."""
+
+    source: GuidanceVecEnv
+    policy_means: Callable[[Any], np.ndarray]
+
+    def reset(self) -> None:
+        super().reset()  # type: ignore[misc]
+        shape = (self.buffer_size, self.n_envs)  # type: ignore[attr-defined]
+        self._advised = np.zeros(shape, dtype=bool)
+        self._suggested = np.zeros((*shape, *(self.action_space.shape or ())), dtype=np.float32)  # type: ignore[attr-defined]
+        self.minibatch: tuple[np.ndarray, np.ndarray] | None = None
+
+    def add(self, obs: Any, *args: Any, **kwargs: Any) -> None:
+        advice = self.source.acted
+        hit = advice >= 0
+        if hit.any():
+            own = self.policy_means(obs)[hit]
+            self._advised[self.pos] = hit  # type: ignore[has-type]
+            self._suggested[self.pos][hit] = self.source.targets(advice[hit], own)  # type: ignore[has-type]
+        super().add(obs, *args, **kwargs)  # type: ignore[misc]
+
+    def get(self, batch_size: int | None = None) -> Iterator[Any]:
+        if not self.generator_ready:  # type: ignore[has-type]
+            # The order that `swap_and_flatten` gives everything else: environment by environment.
+            self._advised = self._advised.swapaxes(0, 1).reshape(-1)
+            self._suggested = self._suggested.swapaxes(0, 1).reshape(-1, *self._suggested.shape[2:])
+        yield from super().get(batch_size)  # type: ignore[misc]
+
+    def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
+        self.minibatch = self._suggested[batch_inds], self._advised[batch_inds]
+        return super()._get_samples(batch_inds, env)  # type: ignore[misc]
+
+
+class SuggestionBuffer(_Suggestions, RolloutBuffer):  # type: ignore[misc]
+    """A rollout buffer that remembers suggestions."""
+
+
+class DictSuggestionBuffer(_Suggestions, DictRolloutBuffer):  # type: ignore[misc]
+    """The same for dict observations."""
+
+
+class Imitation:
+    """Attaches the imitation loss to a PPO that is about to learn.
+
+    Discrete: cross-entropy towards the suggested action. Continuous: half the squared distance of the mean action
+    from the suggestion in units of the policy's standard deviation. Averaged over the *matched* samples of the
+    minibatch, so that rare advice is not diluted, and multiplied with `coefficient`.
+    """
+
+    def __init__(self, model: PPO, source: GuidanceVecEnv, coefficient: float):
+        self.coefficient = coefficient
+        self._policy: Any = model.policy
+        self._discrete = isinstance(model.action_space, spaces.Discrete)
+        self._evaluate = model.policy.evaluate_actions
+        kind = DictSuggestionBuffer if isinstance(model.observation_space, spaces.Dict) else SuggestionBuffer
+        self._buffer = kind(
+            model.n_steps,
+            model.observation_space,  # type: ignore[arg-type]
+            model.action_space,
+            device=model.device,
+            gamma=model.gamma,
+            gae_lambda=model.gae_lambda,
+            n_envs=model.n_envs,
+        )
+        self._buffer.source = source
+        self._buffer.policy_means = self._means
+        model.rollout_buffer = self._buffer
+        model.policy.evaluate_actions = self._evaluate_and_attach  # type: ignore[method-assign]
+        self._losses: list[float] = []
+
+    def _means(self, obs: Any) -> np.ndarray:
+        """The policy's most likely actions, to which deltas are added."""
+        with torch.no_grad():
+            tensor, _ = self._policy.obs_to_tensor(obs)
+            return self._policy.get_distribution(tensor).mode().cpu().numpy()
+
+    def _evaluate_and_attach(self, obs: Any, actions: torch.Tensor) -> Any:
+        values, log_prob, entropy = self._evaluate(obs, actions)
+        assert self._buffer.minibatch is not None
+        suggested, advised = self._buffer.minibatch
+        if advised.any():
+            loss = self._loss(obs, suggested, advised)
+            if loss.requires_grad:
+                values = _Attach.apply(values, self.coefficient * loss)
+            self._losses.append(float(loss.detach()))
+        return values, log_prob, entropy
+
+    def _loss(self, obs: Any, suggested: np.ndarray, advised: np.ndarray) -> torch.Tensor:
+        rows = torch.as_tensor(np.flatnonzero(advised), device=self._policy.device)
+        part = {k: v[rows] for k, v in obs.items()} if isinstance(obs, dict) else obs[rows]
+        distribution = self._policy.get_distribution(part)
+        target = torch.as_tensor(suggested[advised], device=self._policy.device)
+        if self._discrete:
+            return -distribution.log_prob(target.long()).mean()
+        inner = distribution.distribution
+        return 0.5 * (((inner.mean - target) / inner.stddev.detach()) ** 2).sum(dim=1).mean()
+
+    def take_loss(self) -> float | None:
+        """Mean loss since the last call, None if no sample matched."""
+        losses, self._losses = self._losses, []
+        return float(np.mean(losses)) if losses else None

@@ -1,0 +1,144 @@
+"""The VecEnv wrapper through which guidance meets the simulator.
+
+It sits between the environments (and their Monitor, so that logged returns stay the task's own) and VecNormalize,
+and so sees raw observations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+
+from unstuck.guidance import Guidance
+from unstuck.matching import Matcher, Terms
+from unstuck.modulate.plan import Plan
+from unstuck.rollout import stack
+from unstuck.tasks.card import Describer
+
+
+class GuidanceVecEnv(VecEnvWrapper):
+    """Matches advice at each vector step, adds guidance rewards, and executes suggestions where asked to.
+
+    Rewards are given for the state that a step leads to, the terminal one included, as the task gives its own.
+    """
+
+    def __init__(self, venv: VecEnv, guidance: Guidance, describer: Describer, plan: Plan, total_steps: int):
+        super().__init__(venv)
+        names = describer.card.variable_names
+        advice = plan.advice(guidance)
+        acting = [a for a in advice if a.action is not None] if plan.execute or plan.imitate else []
+        rewarding = [a for a in advice if a.reward is not None] if plan.state_reward else []
+        options: dict[str, Any] = {"applies": plan.applies, "radius": plan.radius, "bins": plan.bins}
+        self._describer, self._plan, self._total = describer, plan, total_steps
+        self._matcher = Matcher(acting, guidance, names, **options)
+        self._reward_matcher = Matcher(rewarding, guidance, names, **options) if rewarding else None
+        # The last entry stands for "no advice", whose index is -1.
+        self._reward_of = np.array([a.reward or 0.0 for a in rewarding] + [0.0]) * guidance.reward_scale
+        terms = plan.reward_terms(guidance)
+        self._terms = Terms(terms, names) if terms else None
+        self._hold = np.array([a.hold for a in acting] + [0])
+        self._targets, self._delta = _targets(acting, self.action_space)
+        self._steps = 0
+        self._held = np.full(self.num_envs, -1, dtype=np.intp)
+        self._held_for = np.zeros(self.num_envs, dtype=int)
+        self._matched = np.full(self.num_envs, -1, dtype=np.intp)
+        self.acted = self._matched
+        """(n_envs,) advice that matched the states from which the last step was taken, -1 for none."""
+        self.seen = self.hits = 0
+        self.bonus = 0.0
+        """Since the last `take_counts`: states seen, states with advice, guidance reward before annealing."""
+
+    def reset(self) -> Any:
+        obs = self.venv.reset()
+        self._held[:] = -1
+        self._look(self._describer.variables(obs))
+        return obs
+
+    def step_async(self, actions: np.ndarray) -> None:
+        if self._plan.execute and self._plan.log_prob == "own":
+            actions = self.substitute(actions)
+        self.venv.step_async(actions)
+
+    def step_wait(self) -> Any:
+        obs, rewards, dones, infos = self.venv.step_wait()
+        values = self._describer.variables(obs)
+        if self._terms is not None or self._reward_matcher is not None:
+            after = values
+            if dones.any():
+                ended = np.flatnonzero(dones)
+                after = values.copy()
+                after[ended] = self._describer.variables(stack([infos[i]["terminal_observation"] for i in ended]))
+            rewards = rewards + self._bonus(after).astype(rewards.dtype)
+        self._steps += self.num_envs
+        self.acted = self._matched
+        self._held[dones] = -1
+        self._look(values)
+        return obs, rewards, dones, infos
+
+    def _bonus(self, values: np.ndarray) -> np.ndarray:
+        bonus = np.zeros(len(values))
+        if self._terms is not None:
+            bonus += self._terms(values)
+        if self._reward_matcher is not None:
+            hit = self._reward_matcher.first(values)
+            bonus += self._reward_of[hit]
+            if not len(self._matcher):
+                self.hits += int((hit >= 0).sum())
+        self.bonus += float(bonus.sum())
+        return bonus * self.coefficient
+
+    @property
+    def coefficient(self) -> float:
+        """What guidance rewards are multiplied with now: fades from 1 to 0 when annealed."""
+        return max(0.0, 1.0 - self._steps / self._total) if self._plan.anneal == "linear" else 1.0
+
+    def _look(self, values: np.ndarray) -> None:
+        """Match the states from which the next step will be taken."""
+        self._matched = self._matcher.first(values)
+        self.seen += len(values)
+        self.hits += int((self._matched >= 0).sum())
+        self._held_for -= 1
+        free = (self._held < 0) | (self._held_for <= 0)
+        self._held = np.where(free, self._matched, self._held)
+        self._held_for = np.where(free, self._hold[self._matched], self._held_for)
+
+    def substitute(self, actions: np.ndarray) -> np.ndarray:
+        """(n_envs, ...) the policy's actions → with suggestions in place of those where advice applies or is held."""
+        hit = self._held >= 0
+        if not hit.any():
+            return actions
+        actions = np.array(actions)
+        actions[hit] = self.targets(self._held[hit], actions[hit])
+        return actions
+
+    def targets(self, advice: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """(M,) advice and the policy's own actions (M, ...) → the suggested actions (M, ...), within bounds."""
+        wanted = self._targets[advice]
+        if isinstance(self.action_space, spaces.Box):
+            delta = self._delta[advice].reshape(-1, *[1] * (wanted.ndim - 1))
+            wanted = np.clip(np.where(delta, own + wanted, wanted), self.action_space.low, self.action_space.high)
+        return wanted.astype(own.dtype)
+
+    @property
+    def suggesting(self) -> np.ndarray:
+        """(n_envs,) whether a suggestion stands in for the policy's action in the step to come."""
+        return self._held >= 0
+
+    def take_counts(self) -> tuple[float, float]:
+        """Hit rate and mean guidance reward in a step since the last call."""
+        seen = max(1, self.seen)
+        result = self.hits / seen, self.bonus / seen
+        self.seen, self.hits, self.bonus = 0, 0, 0.0
+        return result
+
+
+def _targets(advice: list[Any], space: spaces.Space) -> tuple[np.ndarray, np.ndarray]:
+    """Suggested actions of all advice (A, ...) and whether each is a delta (A,)."""
+    delta = np.array([a.action.delta for a in advice], dtype=bool)
+    if isinstance(space, spaces.Discrete):
+        return np.array([a.action.index + int(space.start) for a in advice], dtype=np.int64), delta
+    shape = space.shape or ()
+    return np.array([a.action.values for a in advice], dtype=np.float32).reshape(len(advice), *shape), delta
