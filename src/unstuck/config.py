@@ -6,9 +6,11 @@ Importing this module is cheap: it is read before any flag is known.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import tyro
 from pydantic import BaseModel, ConfigDict, Field
+
 from unstuck.llm.config import LLMConfig
 
 
@@ -21,8 +23,8 @@ class TaskConfig(_Config):
 
     env: str = ""
     """Gymnasium id, e.g. Hopper-v5. May be left out for an RL Zoo folder, which names it."""
-    env_kwargs: dict[str, Any] = {}
-    """Keyword arguments of gymnasium.make, e.g. '{"gravity": -9}'."""
+    env_kwargs: Annotated[dict[str, Any], tyro.conf.Suppress] = {}
+    """Keyword arguments of gymnasium.make; on the command line --env-kwargs '{"gravity": -9.8}'."""
     import_module: str | None = None
     """A Python module to import first, which registers your environments."""
     card: Path | None = None

@@ -55,13 +55,14 @@ def load_agent(path: Path | str, *, vecnormalize: Path | str | None = None, trus
     hyperparameters = _hyperparameters(zip_path, data, notes)
     observation_space = _space(zip_path, data, "observation_space", notes)
     action_space = _space(zip_path, data, "action_space", notes)
-    normalization, stats_bytes = _statistics(zip_path, vecnormalize, trust, notes)
+    normalization, stats_bytes, stats_path = _statistics(zip_path, vecnormalize, trust, notes)
     notes += zoo_notes(zip_path, has_statistics=normalization is not None)
     return Agent(
         path=zip_path, algorithm=algorithm, policy_class_name=policy_name, policy_kwargs=kwargs,
         state_dict=state_dict, hyperparameters=hyperparameters, normalization=normalization,
         sb3_version=version, digest=hashlib.sha256(content + stats_bytes).hexdigest(), notes=tuple(notes),
         observation_space=observation_space, action_space=action_space, policy_class=policy_class,
+        vecnormalize_path=stats_path,
     )  # fmt: skip
 
 
@@ -168,11 +169,11 @@ def _space(path: Path, data: Mapping[str, Any], key: str, notes: list[str]) -> A
 
 def _statistics(
     zip_path: Path, given: Path | str | None, trust: bool, notes: list[str]
-) -> tuple[Normalization | None, bytes]:
+) -> tuple[Normalization | None, bytes, Path | None]:
     file = Path(given).expanduser() if given is not None else find_statistics(zip_path)
     if file is None:
-        return None, b""
+        return None, b"", None
     loaded = load_normalization(file, trust=trust)
     if given is None:
         notes.append(f"observation statistics found beside the agent: {file.name}")
-    return loaded, file.read_bytes()
+    return loaded, file.read_bytes(), file

@@ -39,5 +39,7 @@ class Agent:
     observation_space: spaces.Space | None = None
     """As stored (images channels first), or None where it could not be read safely."""
     action_space: spaces.Space | None = None
+    vecnormalize_path: Path | None = None
+    """The file that `normalization` was read from."""
     policy_class: type | None = field(default=None, repr=False)
     """Only for a custom class loaded with trust; else None, and the name decides."""

@@ -1,0 +1,124 @@
+"""Explain: why the agent is stuck, the states that matter, and what to do there.
+
+* `llm.py`: asks a language model; `summary.py` and `prompt.py` make the prompt, `reply.py` reads the reply.
+* `search.py`: without a language model; value drops for where, search in the simulator for what.
+* `views.py`: episodes in named variables, which both look at.
+
+A new explainer is a class with the one method of `types.Explainer`, and a line in `_explainer`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from unstuck.explain.types import Explainer, Explanation
+from unstuck.guidance import Guidance, load_guidance, save_guidance
+from unstuck.llm import Coach, Recordings, Request
+from unstuck.progress import Progress
+from unstuck.run import Run, digest
+from unstuck.workspace import Workspace
+
+__all__ = ["Explainer", "Explanation", "chosen_explainer", "explain", "fingerprint", "prompts", "recordings_of"]
+
+SHIPPED = Path(__file__).parents[1] / "demo" / "recordings"
+RECORDINGS_VARIABLE = "UNSTUCK_RECORDINGS"
+"""Environment variable: further folders of recordings, which are only read, separated as in PATH."""
+
+
+def explain(run: Run, progress: Progress | None = None, *, model: Any = None) -> Guidance:
+    """Find critical states and advice from the collected episodes, and write RUN/advice.json.
+
+    Args:
+        model: any pydantic-ai model in place of the one configured; for tests.
+
+    Raises:
+        RunError: if nothing has been collected.
+        NoRecordingError: in recorded mode, if the prompt has no reply; names the prompt.
+        BudgetError, LLMError: if the model cannot be asked, or gives no usable reply.
+    """
+    progress = progress or Progress.silent()
+    space = Workspace(run)
+    name = chosen_explainer(run)
+    mark = fingerprint(run, space)
+    if run.done("explain", mark):
+        return load_guidance(run.advice_path, space.describer.card)
+    if name == "search":
+        progress.say("explain: without a language model (value drops, then search in the simulator)")
+    with run.stage("explain", mark) as draft, progress.task("explain", None) as bar:
+        if name == "llm":
+            bar.note(f"reply of {run.config.llm.model or 'a language model'}")
+        found = _explainer(name, space, model).explain(space.episodes, space.describer)
+        save_guidance(found.guidance, draft.folder / "advice.json")
+        draft.publish.append(("advice.json", "advice.json"))
+        draft.env_steps = found.env_steps
+        draft.facts = {"explainer": name, **found.facts}
+    for sentence in found.guidance.provenance.dropped:
+        progress.say(f"explain: left out: {sentence}")
+    return found.guidance
+
+
+def prompts(run: Run) -> list[Request]:
+    """Exactly what the language model would be asked, without asking. Needs collected episodes, and no model."""
+    return _requests(Workspace(run))
+
+
+def chosen_explainer(run: Run) -> str:
+    """`llm` or `search`: what the configuration comes to."""
+    wanted = run.config.explain.explainer
+    if wanted == "auto":
+        return "search" if run.config.llm.is_none else "llm"
+    return wanted
+
+
+def fingerprint(run: Run, space: Workspace | None = None) -> str:
+    """What the advice depends on. A changed prompt asks anew; a changed timeout or cap does not."""
+    name = chosen_explainer(run)
+    parts: list[Any] = [run.record("collect").fingerprint, run.config.explain, name]
+    if name == "llm":
+        parts += [run.config.llm.model, [r.key for r in _requests(space or Workspace(run))]]
+    return digest(*parts)
+
+
+def recordings_of(run: Run) -> Recordings:
+    """The run's own recordings, which are written; then those named by UNSTUCK_RECORDINGS and those that come with
+    the package, which are only read."""
+    named = [Path(p) for p in os.environ.get(RECORDINGS_VARIABLE, "").split(os.pathsep) if p]
+    shipped = [SHIPPED] if SHIPPED.is_dir() else []
+    return Recordings([run.root / "recordings", *named, *shipped])
+
+
+def _explainer(name: str, space: Workspace, model: Any) -> Explainer:
+    config = space.config
+    if name == "search":
+        from unstuck.explain.search import SearchExplainer
+
+        return SearchExplainer(space.actor, space.make_env, space.snapshotter, config.explain)
+    from unstuck.explain.llm import LLMExplainer
+
+    coach = Coach(config.llm, recordings_of(space.run), model=model)
+    return LLMExplainer(
+        coach, _agent_facts(space), max_tokens=config.explain.prompt_tokens, sample=config.explain.sample
+    )
+
+
+def _requests(space: Workspace) -> list[Request]:
+    from unstuck.explain.llm import requests
+
+    config = space.config.explain
+    return requests(
+        space.episodes, space.describer, _agent_facts(space), max_tokens=config.prompt_tokens, sample=config.sample
+    )
+
+
+def _agent_facts(space: Workspace) -> Any:
+    from unstuck.explain.summary import AgentFacts
+
+    settings = space.agent.hyperparameters
+    steps = settings.get("num_timesteps")
+    return AgentFacts(
+        algorithm=space.agent.algorithm,
+        trained_steps=int(steps) if steps else None,
+        gamma=float(settings.get("gamma") or 0.99),
+    )

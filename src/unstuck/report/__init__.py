@@ -1,0 +1,41 @@
+"""The report: one self-contained HTML page that says what was wrong, what was done, and whether it helped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from unstuck.errors import RunError
+from unstuck.progress import Progress
+from unstuck.report.outcome import Outcome, outcome, print_outcome
+from unstuck.run import Run
+
+__all__ = ["Outcome", "outcome", "print_outcome", "report"]
+
+
+def report(run: Run, progress: Progress | None = None) -> Path:
+    """Write RUN/report.html from whatever stages are done, whole or not at all.
+
+    The page needs no network and no scripts, and can be sent as one file.
+
+    Returns:
+        its path.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    from unstuck.report.data import read_run
+    from unstuck.report.page import render
+
+    path = run.root / "report.html"
+    with (progress or Progress.silent()).task("report", 1) as bar:
+        page = render(read_run(run))
+        partial = path.with_name(f"report.html.{os.getpid()}.partial")
+        try:
+            partial.write_text(page, encoding="utf-8")
+            os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+        bar.advance()
+    return path

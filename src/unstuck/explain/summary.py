@@ -1,0 +1,340 @@
+"""What a prompt says of an agent's episodes, as plain data: statistics of all of them first, then a few of them in
+windows. Everything is a function of the episodes alone, so the same episodes give the same text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unstuck.explain.views import DROP_SPAN, View, peaks, reward_scale, same_returns
+from unstuck.tasks.card import ActionSpec, TaskCard
+
+ENDINGS = {"terminated": "ended by the task (terminated)", "truncated": "time limit", "cut": "collection stopped"}
+BLOCKS = 10
+"""Parts into which an episode is divided for its means."""
+BLOCK_VARIABLES = 8
+"""Variables for which these means are shown at most."""
+
+
+@dataclass(frozen=True)
+class AgentFacts:
+    """What is said of the agent itself."""
+
+    algorithm: str
+    trained_steps: int | None
+    gamma: float
+
+
+@dataclass(frozen=True)
+class ModeFacts:
+    """Episodes of one way of acting: deterministic or sampled."""
+
+    mode: str
+    episodes: int
+    returns: tuple[float, float, float]
+    """Mean, min, max."""
+    lengths: tuple[float, float, float]
+    endings: str
+    actions: tuple[str, ...]
+    """One line for each action (discrete) or dimension (continuous)."""
+
+
+@dataclass(frozen=True)
+class VariableFacts:
+    name: str
+    text: str
+    """Unit, bounds, description."""
+    percentiles: tuple[float, float, float]
+    """5th, 50th and 95th over all steps."""
+    constant: bool
+
+
+@dataclass(frozen=True)
+class ShownEpisode:
+    """One episode as a prompt shows it."""
+
+    title: str
+    index: int
+    mode: str
+    total: float
+    steps: int
+    ending: str
+    blocks: tuple[str, ...]
+    block_length: int
+    falls: tuple[str, ...]
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PromptData:
+    """All that the templates fill in."""
+
+    card: TaskCard
+    agent: AgentFacts
+    modes: tuple[ModeFacts, ...]
+    variables: tuple[VariableFacts, ...]
+    named_only: tuple[str, ...]
+    """Variables for which there was no room for more than their names."""
+    reward: tuple[float, float, float, float, float]
+    """Of one step: min, 5th, 50th, 95th percentile, max."""
+    reward_scale: float
+    same_returns: bool
+    critic: str
+    all_episodes: tuple[str, ...]
+    shown: tuple[ShownEpisode, ...]
+    columns: tuple[str, ...]
+    omitted: int
+    """How many variables have no column."""
+    header: str
+    example: tuple[int, int]
+    """An (episode, step) for the description of the reply's format."""
+
+
+def number(x: float) -> str:
+    """Three significant digits without an exponent where it can be avoided."""
+    if x == 0 or not np.isfinite(x):
+        return "0" if x == 0 else str(x)
+    text = f"{x:.0f}" if abs(x) >= 1000 else f"{x:.3g}"
+    return "0" if text == "-0" else text
+
+
+def decimals(values: np.ndarray) -> int:
+    """Decimals that give three significant digits at the typical size of a column; 0 for whole numbers."""
+    finite = values[np.isfinite(values)]
+    if not finite.size or np.all(finite == np.round(finite)):
+        return 0
+    size = float(np.percentile(np.abs(finite), 95))
+    return int(np.clip(2 - np.floor(np.log10(max(size, 1e-9))), 0, 5))
+
+
+def fixed(x: float, places: int) -> str:
+    text = f"{x:.{places}f}"
+    return text[1:] if text.startswith("-") and not text.strip("-0.") else text
+
+
+class Summary:
+    """Statistics of the episodes, computed once; `data` adds rows at a chosen level of detail."""
+
+    def __init__(self, views: Sequence[View], card: TaskCard, agent: AgentFacts):
+        self.views, self.card, self.agent = tuple(views), card, agent
+        states = np.concatenate([v.states[:-1] for v in self.views])
+        self._percentiles = np.percentile(states, [5, 50, 95], axis=0).T
+        self._constant = np.ptp(states, axis=0) < 1e-9
+        self._places = [decimals(states[:, i]) for i in range(states.shape[1])]
+        rewards = np.concatenate([v.rewards for v in self.views])
+        self._reward = tuple(float(x) for x in np.percentile(rewards, [0, 5, 50, 95, 100]))
+        self._reward_places = decimals(rewards)
+        self._value_places = decimals(np.concatenate([v.value for v in self.views if v.value is not None] or [rewards]))
+        self._action_places = [decimals(a) for a in np.concatenate([_two_d(v.actions) for v in self.views]).T]
+        self._chosen = chosen(self.views)
+        self._ranking = trend_ranking([v for _, v in self._chosen], self._constant)
+
+    def data(self, rows: int, columns: int, described: int) -> PromptData:
+        """With at most `rows` rows for each episode shown, `columns` variables in them, `described` in full."""
+        shown_columns = sorted(self._ranking[:columns])
+        full = sorted(self._ranking[:described]) if described < len(self._places) else list(range(len(self._places)))
+        names = self.card.variable_names
+        return PromptData(
+            card=self.card,
+            agent=self.agent,
+            modes=tuple(_mode_facts(m, self.views, self.card.action) for m in ("deterministic", "sampled") if _of(self.views, m)),
+            variables=tuple(self._variable(i) for i in full),
+            named_only=tuple(n for i, n in enumerate(names) if i not in set(full)),
+            reward=self._reward,  # type: ignore[arg-type]
+            reward_scale=reward_scale(self.views),
+            same_returns=same_returns(self.views),
+            critic=critic_words(self.views, self.agent.gamma),
+            all_episodes=tuple(_one_line(v) for v in self.views),
+            shown=tuple(self._episode(title, v, rows, shown_columns) for title, v in self._chosen),
+            columns=tuple(names[i] for i in shown_columns),
+            omitted=len(names) - len(shown_columns),
+            header=self._header(shown_columns),
+            example=(self._chosen[0][1].index, len(self._chosen[0][1]) // 2),
+        )  # fmt: skip
+
+    def _variable(self, i: int) -> VariableFacts:
+        v = self.card.variables[i]
+        low, high = (None if b is None or not np.isfinite(b) else b for b in (v.low, v.high))
+        bounds = f"from {number(low)} to {number(high)}" if low is not None and high is not None else (
+            f"at least {number(low)}" if low is not None else f"at most {number(high)}" if high is not None else ""
+        )  # fmt: skip
+        derived = "computed from the others" if v.derived else ""
+        text = "; ".join(t for t in (v.description, v.unit and f"in {v.unit}", bounds, derived) if t)
+        p5, p50, p95 = (float(x) for x in self._percentiles[i])
+        return VariableFacts(v.name, text, (p5, p50, p95), bool(self._constant[i]))
+
+    def _header(self, columns: Sequence[int]) -> str:
+        names = " ".join(self.card.variable_names[i] for i in columns)
+        discrete = self.card.action.kind == "discrete"
+        action = "action (probability of it)" if discrete else " ".join(self.card.action.names)
+        return f"step | {names} | {action} | reward V(s) TD"
+
+    def _episode(self, title: str, view: View, rows: int, columns: Sequence[int]) -> ShownEpisode:
+        steps = steps_to_show(view, rows)
+        blocks, length = self._blocks(view)
+        return ShownEpisode(
+            title=title,
+            index=view.index,
+            mode=view.mode,
+            total=view.total_reward,
+            steps=len(view),
+            ending=ENDINGS[view.ending],
+            blocks=blocks,
+            block_length=length,
+            falls=self._falls(view),
+            rows=tuple(self._row(view, t, columns) for t in steps),
+        )
+
+    def _blocks(self, view: View) -> tuple[tuple[str, ...], int]:
+        """Means of the variables that drift most, and sums of the reward, over parts of the episode."""
+        length = max(1, -(-len(view) // BLOCKS))
+        starts = range(0, len(view), length)
+        drifting = [i for i in self._ranking[:BLOCK_VARIABLES] if not self._constant[i]]
+        lines = []
+        for i in sorted(drifting):
+            means = [fixed(float(view.states[s : min(s + length, len(view)), i].mean()), self._places[i] or 2) for s in starts]
+            lines.append(f"mean {self.card.variable_names[i]}: {' '.join(means)}")
+        sums = [number(float(view.rewards[s : s + length].sum())) for s in starts]
+        return (*lines, f"sum of reward: {' '.join(sums)}"), length
+
+    def _falls(self, view: View) -> tuple[str, ...]:
+        if view.value is None:
+            return ()
+        value, drops = view.value, view.drops()
+        deviation = float(np.std(value))
+        steps = [t for t in sorted(peaks(drops, 3, 2 * DROP_SPAN)) if drops[t] > 0.25 * deviation]
+        ends = [min(t + DROP_SPAN, len(view) - 1) for t in steps]
+        return tuple(
+            f"from {fixed(float(value[t]), self._value_places)} at step {t} to "
+            f"{fixed(float(value[e]), self._value_places)} at step {e}"
+            for t, e in zip(steps, ends, strict=True)
+        )
+
+    def _row(self, view: View, t: int, columns: Sequence[int]) -> str:
+        state = " ".join(fixed(float(view.states[t, i]), self._places[i]) for i in columns)
+        if self.card.action.kind == "discrete":
+            sure = "" if view.confidence is None else f" ({fixed(float(view.confidence[t]), 2)})"
+            action = f"{int(view.actions[t])}{sure}"
+        else:
+            pairs = zip(_two_d(view.actions)[t], self._action_places, strict=True)
+            action = " ".join(fixed(float(a), min(p, 2)) for a, p in pairs)
+        ends = [fixed(float(view.rewards[t]), self._reward_places)]
+        for signal in (view.value, view.td_error):
+            ends.append("-" if signal is None else fixed(float(signal[t]), self._value_places))
+        return f"{t} | {state} | {action} | {' '.join(ends)}"
+
+
+def _two_d(actions: np.ndarray) -> np.ndarray:
+    return np.asarray(actions, dtype=np.float64).reshape(len(actions), -1)
+
+
+def _of(views: Sequence[View], mode: str) -> list[View]:
+    return [v for v in views if v.mode == mode]
+
+
+def _mode_facts(mode: str, views: Sequence[View], spec: ActionSpec) -> ModeFacts:
+    those = _of(views, mode)
+    returns = np.array([v.total_reward for v in those])
+    lengths = np.array([len(v) for v in those])
+    counts = [(sum(v.ending == e for v in those), words) for e, words in ENDINGS.items()]
+    actions = np.concatenate([_two_d(v.actions) for v in those])
+    if spec.kind == "discrete":
+        shares = [float((actions[:, 0] == i).mean()) for i in range(len(spec.names))]
+        lines = [f"{i} {name}: {share:.1%}" for i, (name, share) in enumerate(zip(spec.names, shares, strict=True))]
+    else:
+        lines = [
+            f"{name}: mean {number(float(a.mean()))}, std {number(float(a.std()))}"
+            for name, a in zip(spec.names, actions.T, strict=True)
+        ]
+    return ModeFacts(
+        mode, len(those), _mean_min_max(returns), _mean_min_max(lengths),
+        ", ".join(f"{n} {words}" for n, words in counts if n), tuple(lines),
+    )  # fmt: skip
+
+
+def _mean_min_max(x: np.ndarray) -> tuple[float, float, float]:
+    return float(x.mean()), float(x.min()), float(x.max())
+
+
+def _one_line(view: View) -> str:
+    return f"{view.index}: {view.mode}, return {number(view.total_reward)}, {len(view)} steps, {ENDINGS[view.ending]}"
+
+
+def chosen(views: Sequence[View]) -> list[tuple[str, View]]:
+    """Best, median and worst episode by return (where returns are equal, by the highest V(s) reached), with one
+    deterministic and one sampled among them where both exist; all of them if there are at most three."""
+
+    def merit(v: View) -> tuple[float, float, int]:
+        return round(v.total_reward, 6), 0.0 if v.value is None else round(float(v.value.max()), 4), -v.index
+
+    order = sorted(views, key=merit, reverse=True)
+    if len(order) == 1:
+        return [("EPISODE", order[0])]
+    if len(order) == 2:
+        return [("BEST EPISODE", order[0]), ("WORST EPISODE", order[1])]
+    best, worst, middle = order[0], order[-1], order[len(order) // 2]
+    if best.mode == worst.mode == middle.mode:
+        others = [v for v in order if v.mode != best.mode]
+        middle = others[len(others) // 2] if others else middle
+    return [("BEST EPISODE", best), (f"MEDIAN EPISODE ({middle.mode})", middle), ("WORST EPISODE", worst)]
+
+
+def trend_ranking(views: Sequence[View], constant: np.ndarray) -> list[int]:
+    """Variables by how much of their variation lies between parts of episodes rather than within them, most first:
+    what drifts tells more of a behaviour than what oscillates at every step. Constant ones come last."""
+    parts = [p for v in views for p in np.array_split(v.states[:-1], min(BLOCKS, len(v)))]
+    means = np.stack([p.mean(axis=0) for p in parts])
+    weights = np.array([len(p) for p in parts], dtype=np.float64)
+    everything = np.concatenate(parts)
+    total = everything.var(axis=0)
+    between = np.average((means - everything.mean(axis=0)) ** 2, axis=0, weights=weights)
+    share = np.where(constant | (total < 1e-12), -1.0, np.round(between / np.maximum(total, 1e-12), 9))
+    return [int(i) for i in np.argsort(-share, kind="stable")]
+
+
+def steps_to_show(view: View, rows: int) -> list[int]:
+    """About `rows` steps of an episode: a third strided evenly, the last ones, and windows of five steps around
+    those where most seems decided (`View.tension`)."""
+    length = len(view)
+    if length <= rows:
+        return list(range(length))
+    evenly = np.linspace(0, length - 1, max(2, rows // 3)).round().astype(int)
+    found = {int(t) for t in evenly} | set(range(length - min(4, rows // 4), length))
+    for centre in peaks(view.tension(), rows, 5):
+        window = {t for t in range(centre - 2, centre + 3) if 0 <= t < length}
+        if len(found | window) > rows:
+            break
+        found |= window
+    return sorted(found)
+
+
+def critic_words(views: Sequence[View], gamma: float) -> str:
+    """How well V(s) predicts what follows: the explained variance 1 - Var(G - V) / Var(G) of the discounted returns
+    G, with V at the last state standing in for what a time limit cut off. Empty where there is no critic."""
+    actual, predicted = [], []
+    for view in views:
+        if view.value is None:
+            continue
+        following = 0.0 if view.ending == "terminated" else float(view.value[-1])
+        returns = np.zeros(len(view))
+        for t in range(len(view) - 1, -1, -1):
+            following = float(view.rewards[t]) + gamma * following
+            returns[t] = following
+        actual.append(returns)
+        predicted.append(np.asarray(view.value, dtype=np.float64))
+    if not actual:
+        return ""
+    g, v = np.concatenate(actual), np.concatenate(predicted)
+    p5, p50, p95 = np.percentile(v, [5, 50, 95])
+    words = f"V(s) 5/50/95 percentiles: {number(p5)} / {number(p50)} / {number(p95)}"
+    if np.var(g) < 1e-9:
+        return f"{words}; the discounted returns do not vary, so nothing can be said of how well V predicts them"
+    explained = max(-9.99, 1 - float(np.var(g - v) / np.var(g)))
+    return f"{words}; share of the variance of the discounted returns (gamma {number(gamma)}) that V explains: {explained:.2f}"
+
+
+def as_fields(data: PromptData) -> dict[str, Any]:
+    return {name: getattr(data, name) for name in data.__dataclass_fields__}

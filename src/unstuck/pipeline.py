@@ -1,0 +1,108 @@
+"""The story: a stuck agent in, a better one with a reason and a proof out.
+
+    agent ──collect──▶ episodes ──explain──▶ advice ──verify──▶ guidance ──train──▶ better agent ──evaluate──▶ report
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from unstuck.config import RunConfig
+from unstuck.progress import Progress
+from unstuck.run import Run
+
+
+def open_run(config: RunConfig, root: Path | str | None = None) -> Run:
+    """Make the run folder for an agent on a task, or open the one that is there.
+
+    The agent and the task are loaded and checked against each other before anything is written.
+
+    Raises:
+        AgentError, TaskError: if they cannot be loaded or do not fit.
+        RunError: if the folder cannot be used.
+    """
+    from unstuck import tasks
+    from unstuck.agents import check_fits, find_env_id, load_agent
+    from unstuck.errors import TaskError
+
+    agent = load_agent(
+        Path(config.agent.agent).expanduser(), vecnormalize=config.agent.vecnormalize, trust=config.agent.trust
+    )
+    if not config.task.env:
+        found = find_env_id(config.agent.agent)
+        if not found:
+            raise TaskError(f"{config.agent.agent} does not say its environment; name it, e.g. --env Hopper-v5")
+        config = config.model_copy(update={"task": config.task.model_copy(update={"env": found})})
+    task = config.task
+    env = tasks.make_env(task.env, task.env_kwargs, task.import_module)
+    try:
+        check_fits(agent, env.observation_space, env.action_space, task.env)
+        tasks.describer_for(env, card=task.card)
+    finally:
+        env.close()
+    files = {"agent": agent.path}
+    if agent.vecnormalize_path is not None:
+        files["vecnormalize"] = agent.vecnormalize_path
+    folder = Path(root) if root else Path("runs") / f"{agent.path.stem}-{task.env.replace('/', '-')}"
+    return Run.create(folder, config, files)
+
+
+def run_stages(run: Run, progress: Progress | None = None, *, model: Any = None) -> Run:
+    """All stages on a run folder; those that are done with the same settings and inputs are left as they are."""
+    from unstuck.collect import collect
+    from unstuck.evaluate import evaluate
+    from unstuck.explain import explain
+    from unstuck.report import report
+    from unstuck.train import train
+    from unstuck.verify import verify
+
+    collect(run, progress)
+    if run.config.train.method != "ppo":
+        explain(run, progress, model=model)
+        verify(run, progress)
+    train(run, progress)
+    evaluate(run, progress)
+    report(run, progress)
+    return run
+
+
+def refine(
+    agent: Path | str,
+    env: str = "",
+    *,
+    llm: str = "",
+    run: Path | str | None = None,
+    vecnormalize: Path | str | None = None,
+    config: RunConfig | None = None,
+    progress: Progress | None = None,
+    model: Any = None,
+) -> Run:
+    """Get a stuck agent moving: all stages, one call.
+
+    Args:
+        agent: an SB3 zip or a folder of RL Zoo.
+        env: Gymnasium id; may be left out for an RL Zoo folder.
+        llm: a model that pydantic-ai knows, `recorded`, or '' for the explainer without a language model.
+        run: the run folder; by default runs/AGENT-ENV. A run that was interrupted there goes on.
+        config: everything else that can be set.
+        model: a pydantic-ai model object to ask instead of making one from `llm`'s name.
+
+    Returns:
+        The finished run; its refined agents lie in RUN/train/METHOD/SEED/agent.zip, the page in RUN/report.html.
+
+    Raises:
+        UnstuckError: one of its kinds, each with what to do about it.
+    """
+    config = config or RunConfig()
+    parts: dict[str, Any] = {}
+    parts["task"] = _updated(config.task, env=env)
+    parts["agent"] = _updated(config.agent, agent=str(agent), vecnormalize=Path(vecnormalize) if vecnormalize else None)
+    parts["llm"] = _updated(config.llm, model=llm)
+    return run_stages(open_run(config.model_copy(update=parts), run), progress, model=model)
+
+
+def _updated(part: Any, **given: Any) -> Any:
+    return part.model_copy(update={k: v for k, v in given.items() if v})
+
+

@@ -1,0 +1,163 @@
+"""What came of a run, in one sentence and one table: the head of the report, and the end of the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from unstuck.report.data import CONTROL, RunData, Scores, read_run
+from unstuck.report.words import arm_name, interval, number, plural
+from unstuck.run import Run
+from unstuck.stats import Interval
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Direction = Literal["better", "worse", "unclear", "one seed"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; an interval is None where there is no score."""
+
+    arm: str
+    """'before', 'ppo', or the method's name."""
+    label: str
+    deterministic: Interval | None
+    sampled: Interval | None
+    steps: int | None
+    """Environment steps charged, collecting and verifying included; None where not known."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run. `rows` is empty until it is evaluated."""
+
+    agent: str
+    task: str
+    rows: tuple[Row, ...]
+    verdict: str
+    """One plain sentence."""
+    note: str
+    """What the verdict leaves out, '' where nothing: the sampled policy telling another story."""
+    clear: bool
+    """Whether an interval of the difference leaves zero out."""
+    diagnosis: str
+    report: Path
+
+
+def outcome(run: Run) -> Outcome:
+    """What came of the run so far; works at any stage."""
+    return outcome_of(read_run(run))
+
+
+def outcome_of(data: RunData) -> Outcome:
+    run, scores = data.run, data.scores
+    verdict, note, clear = _verdict(run, scores)
+    return Outcome(
+        agent=Path(run.config.agent.agent).name or run.agent_path.name,
+        task=run.config.task.env,
+        rows=tuple(_rows(scores)) if scores else (),
+        verdict=verdict,
+        note=note,
+        clear=clear,
+        diagnosis=data.guidance.diagnosis if data.guidance else "",
+        report=run.root / "report.html",
+    )
+
+
+def _rows(scores: Scores) -> list[Row]:
+    rows = [Row("before", "Before", scores.before.get("deterministic"), scores.before.get("sampled"), 0)]
+    for arm in scores.ordered:
+        by_mode, charged = scores.arms[arm], scores.charged.get(arm) or {}
+        steps = charged.get("total") or sum(charged.values()) or None
+        rows.append(Row(arm, arm_name(arm), by_mode.get("deterministic"), by_mode.get("sampled"), steps))
+    return rows
+
+
+def direction(difference: Interval | None) -> Direction:
+    """Which way a difference points, if its interval leaves zero out."""
+    if difference is None or difference.low is None or difference.high is None:
+        return "one seed"
+    return "better" if difference.low > 0 else "worse" if difference.high < 0 else "unclear"
+
+
+def _verdict(run: Run, scores: Scores | None) -> tuple[str, str, bool]:
+    if scores is None or not scores.arms:
+        return f"Not evaluated yet: `unstuck evaluate {run.root}` scores the agents.", "", False
+    guided = [a for a in scores.ordered if a != CONTROL]
+    if not guided:
+        ppo, before = scores.arms[CONTROL], scores.before
+        return f"Only PPO was continued, without guidance: {_against(ppo, before, 'before')}.", "", False
+    arm = run.config.train.method if run.config.train.method in guided else guided[0]
+    name = arm_name(arm)
+    if CONTROL not in scores.arms:
+        text = f"{name}: {_against(scores.arms[arm], scores.before, 'before')}."
+        return text, "PPO was not continued as a control, so this does not show what the guidance did.", False
+    by_mode = scores.difference.get(arm, {})
+    mode = "deterministic" if "deterministic" in by_mode else "sampled"
+    sentence = _compare(name, mode, scores, arm, by_mode.get(mode))
+    note = _other_mode(name, scores, arm, by_mode) if mode == "deterministic" else ""
+    return sentence, note, direction(by_mode.get(mode)) in ("better", "worse")
+
+
+def _show(x: Interval | None) -> str:
+    return interval(x.mean, x.low, x.high, x.n) if x else "not known"
+
+
+def _against(a: dict[str, Interval], b: dict[str, Interval], label: str) -> str:
+    return f"{_show(a.get('deterministic'))} against {_show(b.get('deterministic'))} {label} (deterministic)"
+
+
+def _compare(name: str, mode: str, scores: Scores, arm: str, difference: Interval | None) -> str:
+    guided, control = scores.arms[arm].get(mode), scores.arms[CONTROL].get(mode)
+    if guided is None or control is None or difference is None:
+        return f"{name} and PPO continued were not both scored ({mode}), so they cannot be compared."
+    facts = f"{_mean(guided)} against {_mean(control)} for PPO continued at the same budget"
+    where = f"({mode}, {plural(guided.n, 'seed')})"
+    way = direction(difference)
+    if way == "one seed":
+        return f"{name}: {facts} {where}; with one seed there is no interval, so this proves nothing."
+    spread = f"difference {_show(difference)}"
+    if way == "unclear":
+        return f"No clear difference: {name} {facts} {where}; {spread}, which includes zero."
+    return f"{name} is {way}: {facts} {where}; {spread}."
+
+
+def _mean(x: Interval) -> str:
+    return number(x.mean) if x.low is None or x.high is None else _show(x)
+
+
+def _other_mode(name: str, scores: Scores, arm: str, by_mode: dict[str, Interval]) -> str:
+    """The sampled policy, where it tells another story than the deterministic one."""
+    if "sampled" not in by_mode or direction(by_mode["sampled"]) == direction(by_mode.get("deterministic")):
+        return ""
+    sentence = _compare(name, "sampled", scores, arm, by_mode["sampled"])
+    return f"The policy with sampled actions tells another story. {sentence}"
+
+
+def print_outcome(run: Run, console: Console) -> None:
+    """The closing table of the command line: scores with intervals, the diagnosis, the verdict, the report's path."""
+    from rich.table import Table
+    from rich.text import Text
+
+    result = outcome(run)
+    if result.rows:
+        table = Table(title=Text(f"{result.agent} on {result.task}"), title_justify="left", caption_justify="left",
+                      caption="return per episode, mean [95 % interval]; before: over episodes, else over seeds")  # fmt: skip
+        table.add_column("")
+        for heading in ("deterministic", "sampled", "environment steps"):
+            table.add_column(heading, justify="right")
+        for row in result.rows:
+            steps = "-" if row.steps is None else f"{row.steps:,}"
+            table.add_row(row.label, _show(row.deterministic), _show(row.sampled), steps)
+        console.print(table)
+    # Text objects: what a model said is shown as it is, never read as the console's markup.
+    if result.diagnosis:
+        console.print(Text(f"Diagnosis: {result.diagnosis}"))
+    console.print(Text(result.verdict, style="bold"))
+    if result.note:
+        console.print(Text(result.note))
+    if result.report.exists():
+        console.print(Text(f"Report: {result.report}"))

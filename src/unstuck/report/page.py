@@ -1,0 +1,295 @@
+"""The page: what a run left, put into the words and pictures of the template."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unstuck import tasks
+from unstuck.episodes import EpisodeSet
+from unstuck.errors import UnstuckError
+from unstuck.guidance import Advice, Guidance
+from unstuck.matching import Conditions, Terms
+from unstuck.report import words
+from unstuck.report.cost import cost_tables
+from unstuck.report.data import CONTROL, RunData
+from unstuck.report.figures import curves_figure, scores_figure
+from unstuck.report.frames import Frames, render_frames
+from unstuck.report.outcome import outcome_of
+from unstuck.report.words import Words, arm_name
+from unstuck.run import digest
+from unstuck.tasks.card import Describer
+
+_VERSIONS = ("unstuck", "stable-baselines3", "torch", "gymnasium", "mujoco", "numpy", "pydantic-ai-slim")
+
+
+def render(data: RunData) -> str:
+    """The whole page as HTML.
+
+    The template escapes everything; only figures and the style sheet, which are made here, go in as they are.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    env = Environment(
+        loader=PackageLoader("unstuck.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters |= {"minus": words.minus, "number": words.number, "percent": words.percent,
+                    "duration": words.duration, "money": words.money}  # fmt: skip
+    css = Path(__file__).with_name("templates").joinpath("report.css").read_text(encoding="utf-8")
+    figures = {k: Markup(v) for k, v in _figures(data).items()}
+    return env.get_template("report.html.j2").render(css=Markup(css), figures=figures, **context(data))
+
+
+def context(data: RunData) -> dict[str, Any]:
+    """All that the template shows, as plain values."""
+    run, guidance = data.run, data.guidance
+    describer = _describer(data)
+    text = Words(describer.card if describer else None)
+    episodes = EpisodeSet(run.root / "collect")
+    return {
+        "outcome": outcome_of(data),
+        "root": str(run.root),
+        "created": run.manifest.created[:10],
+        "done": {s: data.done(s) for s in ("collect", "explain", "verify", "train", "evaluate")},
+        "table": _score_table(data),
+        "difference": _differences(data),
+        "collect": data.facts("collect"),
+        "coach": _coach(guidance, data) if guidance else None,
+        "guidance": guidance,
+        "guidance_file": data.guidance_file,
+        "guidance_problem": data.guidance_problem,
+        "card": describer.card if describer else None,
+        **_advice(guidance, text, _values(describer, episodes), _frames(data, episodes)),
+        "set_verdict": _verdict(guidance.set_verdict) if guidance else None,
+        "verify_facts": data.facts("verify"),
+        "verify_steps": record.env_steps if (record := data.record("verify")) else None,
+        "warnings": [f"{arm_name(c.arm)}, seed {c.seed}: {w}" for c in data.curves for w in c.warnings],
+        **cost_tables(data),
+        "caveats": _caveats(data),
+        "commands": _commands(data),
+        "versions": _versions(run.manifest.unstuck),
+        "digest": digest(run.agent_path),
+        "settings": run.config.model_dump_json(indent=2),
+        "train_seeds": ", ".join(str(s) for s in run.config.train.seeds),
+    }
+
+
+def _figures(data: RunData) -> dict[str, str]:
+    scores, curves = data.scores, data.curves
+    before = scores.before.get("sampled") if scores else None
+    guided = [c for c in curves if c.arm != CONTROL]
+    return {
+        "scores": scores_figure(scores) if scores and scores.arms else "",
+        "curves": curves_figure(curves, "return_mean", "training return", "curves", before.mean if before else None),
+        "hits": curves_figure(guided, "hit_rate", "share of steps with advice", "hits"),
+    }
+
+
+def _describer(data: RunData) -> Describer | None:
+    """The task's describer; None where its simulator is not installed here: names and units are then left out."""
+    task = data.run.config.task
+    try:
+        env = tasks.make_env(task.env, task.env_kwargs, task.import_module)
+        try:
+            return tasks.describer_for(env, card=task.card)
+        finally:
+            env.close()
+    except UnstuckError:
+        return None
+
+
+def _values(describer: Describer | None, episodes: EpisodeSet) -> np.ndarray | None:
+    """(N, V) named variables of all collected states, or None."""
+    if describer is None or not len(episodes):
+        return None
+    try:
+        return np.concatenate([describer.variables(e.observations) for e in episodes])
+    except (UnstuckError, ValueError):
+        return None
+
+
+def _frames(data: RunData, episodes: EpisodeSet) -> Frames:
+    if data.guidance is None:
+        return Frames()
+    states = [a for a in data.guidance.advice if a.kind == "state"]
+    return render_frames(data.run.config.task, episodes, states)
+
+
+def _score_table(data: RunData) -> list[dict[str, str]]:
+    def show(x: Any) -> str:
+        return words.interval(x.mean, x.low, x.high, x.n) if x else "not known"
+
+    return [
+        {
+            "arm": row.arm,
+            "label": row.label,
+            "deterministic": show(row.deterministic),
+            "sampled": show(row.sampled),
+            "steps": "not known" if row.steps is None else f"{row.steps:,}",
+        }
+        for row in outcome_of(data).rows
+    ]
+
+
+def _differences(data: RunData) -> list[dict[str, str]]:
+    """Each guided arm minus the control, in both modes."""
+    by_arm = data.scores.difference.items() if data.scores else ()
+    return [
+        {"label": f"{arm_name(arm)} minus {arm_name(CONTROL)}"}
+        | {m: words.interval(i.mean, i.low, i.high, i.n) for m, i in modes.items()}
+        for arm, modes in by_arm
+        if modes
+    ]
+
+
+def _coach(guidance: Guidance, data: RunData) -> str:
+    """Who speaks."""
+    source, facts = guidance.provenance, data.facts("explain")
+    explainer = source.explainer or str(facts.get("explainer") or "")
+    if explainer == "search":
+        return "the LLM-free explainer (value drops for where, search in the simulator for what); no language model"
+    model = source.model or str(facts.get("model") or "")
+    return f"{model or 'a language model'} (explainer: {explainer})" if model or explainer == "llm" else explainer
+
+
+def _advice(guidance: Guidance | None, text: Words, values: np.ndarray | None, frames: Frames) -> dict[str, Any]:
+    if guidance is None:
+        return {"states": [], "rules": [], "terms": [], "progress": None, "checked": [], "dropped": (), "frame_problem": ""}
+    names = list(text.names)
+    shown = [_piece(a, text, frames.urls) for a in guidance.advice]
+    by_kind = {k: [p for p, a in zip(shown, guidance.advice, strict=True) if a.kind == k] for k in ("state", "rule")}
+    for piece, share in zip(by_kind["rule"], _rule_shares(guidance, values, names), strict=True):
+        piece["share"] = share
+    shares, means = _term_shares(guidance, values, names)
+    return {
+        "states": by_kind["state"],
+        "rules": by_kind["rule"],
+        "terms": [
+            {"words": text.term(t), "why": t.why, "share": s, "mean": m}
+            for t, s, m in zip(guidance.reward_terms, shares, means, strict=True)
+        ],
+        "progress": None if guidance.progress is None else {
+            "terms": [(text.term(t), t.why) for t in guidance.progress.terms],
+            "aggregate": text.progress(guidance.progress),
+            "why": guidance.progress.why,
+        },
+        "checked": [p for p, a in zip(shown, guidance.advice, strict=True) if a.verdict.status != "untested"],
+        "dropped": guidance.provenance.dropped,
+        "frame_problem": frames.problem,
+    }  # fmt: skip
+
+
+def _piece(advice: Advice, text: Words, frames: Mapping[str, str]) -> dict[str, Any]:
+    evidence = advice.evidence
+    return {
+        "id": advice.id,
+        "kind": "rule" if advice.kind == "rule" else "critical state",
+        "why": advice.why,
+        "where": f"Episode {evidence.episode}, step {evidence.step}" if evidence else "",
+        "state": [(n, text.value(n, v)) for n, v in evidence.state.items()] if evidence else [],
+        "when": text.when(advice.when) if advice.when is not None else "",
+        "near": advice.near is not None,
+        "action": text.action(advice.action, advice.hold) if advice.action else "",
+        "reward": None if advice.reward is None else f"{advice.reward:+.2g}",
+        "verdict": _verdict(advice.verdict),
+        "enabled": advice.enabled,
+        "frame": frames.get(advice.id),
+        "share": None,
+    }
+
+
+def _verdict(verdict: Any) -> dict[str, Any]:
+    css, word = words.VERDICTS[verdict.status]
+    known = verdict.gain is not None
+    return {
+        "css": css, "word": word, "numbers": words.verdict_numbers(verdict), "note": verdict.note,
+        "gain": words.interval(verdict.gain, verdict.low, verdict.high) if known else "",
+        "metric": verdict.metric, "pairs": verdict.pairs, "steps": verdict.steps, "status": verdict.status,
+    }  # fmt: skip
+
+
+def _rule_shares(guidance: Guidance, values: np.ndarray | None, names: list[str]) -> list[float | None]:
+    """How often each rule's condition holds in the collected episodes, whatever stands before it."""
+    rules = [a.when or () for a in guidance.advice if a.kind == "rule"]
+    try:
+        return [None] * len(rules) if values is None else Conditions(rules, names)(values).mean(axis=0).tolist()
+    except KeyError:  # guidance for another version of the task: it is shown, but cannot be counted
+        return [None] * len(rules)
+
+
+def _term_shares(
+    guidance: Guidance, values: np.ndarray | None, names: list[str]
+) -> tuple[list[float | None], list[float | None]]:
+    """For each reward term, the share of collected states in which it is not zero, and its mean over all states."""
+    terms = guidance.reward_terms
+    nothing: list[float | None] = [None] * len(terms)
+    try:
+        if values is None or not terms:
+            return nothing, nothing
+        each = Terms(terms, names).each(values)
+    except KeyError:
+        return nothing, nothing
+    return (each != 0).mean(axis=0).tolist(), each.mean(axis=0).tolist()
+
+
+def _caveats(data: RunData) -> list[str]:
+    """What a reader must know before trusting the numbers."""
+    scores, run = data.scores, data.run
+    seeds = min((i.n for a in scores.arms.values() for i in a.values()), default=0) if scores else 0
+    found = []
+    if seeds:
+        found.append(
+            f"{words.plural(seeds, 'training seed')} per arm. Intervals of the arms are Student's t over seeds, 95 %; that "
+            "of the agent before is over episodes of one agent; that of the difference is Welch's."
+        )
+        if seeds < 5:
+            found.append("Fewer than five seeds: intervals are wide, and a lucky or unlucky seed weighs much.")
+        found.append(
+            "A run's score is the mean over its late checkpoints and all their evaluation episodes, which are the same "
+            "for all agents; no checkpoint was chosen for its score."
+        )
+    if scores and CONTROL not in scores.arms:
+        found.append("There is no control: what PPO alone would have reached with the same budget is not known.")
+    if data.curves:
+        found.append("Learning curves show the policy with sampled actions while it learns, which may be guided then.")
+    agent = run.config.train.method
+    found.append(f"The finding is about this one agent on this one task, with the method {agent!r}.")
+    return found
+
+
+def _commands(data: RunData) -> list[str]:
+    config, manifest = data.run.config, data.run.manifest
+    parts = ["unstuck refine", _quoted(config.agent.agent or Path(manifest.agent_file).name), f"--env {_quoted(config.task.env)}"]
+    if config.agent.vecnormalize:
+        parts.append(f"--vecnormalize {_quoted(str(config.agent.vecnormalize))}")
+    if config.llm.model:
+        parts.append(f"--llm {_quoted(config.llm.model)}")
+    whole = " ".join([*parts, f"--run {_quoted(str(data.run.root))}"])
+    return [whole, f"unstuck report {_quoted(str(data.run.root))}"]
+
+
+def _quoted(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)
+
+
+def _versions(run_by: str) -> list[tuple[str, str]]:
+    found = [("python", platform.python_version())]
+    for name in _VERSIONS:
+        try:
+            found.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            found.append((name, run_by if name == "unstuck" else "not installed"))
+    return [*found, ("platform", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores")]

@@ -1,0 +1,191 @@
+"""Train: refine the agent with PPO under guidance, and continue plain PPO beside it at an equal budget.
+
+Both arms share everything but the guidance: optimiser, learning rate, critic warm-up, entropy, environments, seeds.
+The budget counts every environment step; what collecting, searching and verifying took, the guided arm does not
+train. Each training run (arm and seed) is a stage of its own, so a killed run repeats at most those under way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from unstuck.errors import RunError
+from unstuck.guidance import Guidance, load_guidance
+from unstuck.learner import Learner
+from unstuck.modulate.plan import Plan, make_plan
+from unstuck.progress import Bar, Progress
+from unstuck.run import Draft, Run, digest, write_json
+from unstuck.workspace import Workspace, open_describer
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run: an arm and a seed."""
+
+    arm: str
+    seed: int
+    steps: int
+    """Environment steps to train, a multiple of n_envs · n_steps."""
+    charged: dict[str, int]
+    """Environment steps by stage, training included: what the arm is charged in all."""
+    plan: Plan
+    guidance: Guidance | None
+
+    @property
+    def stage(self) -> str:
+        return f"train/{self.arm}/{self.seed}"
+
+
+def fingerprint(run: Run, job: Job) -> str:
+    """What a trained agent depends on."""
+    shared = run.config.train.model_dump(exclude={"steps", "seeds", "method", "control", "guide", "jobs"})
+    return digest(
+        run.agent_path, run.vecnormalize_path, run.config.task, shared, job.arm, job.seed, job.steps,
+        repr(job.plan), job.guidance.model_dump(mode="json") if job.guidance else None,
+    )  # fmt: skip
+
+
+def plan_jobs(run: Run) -> list[Job]:
+    """The training runs that the configuration asks for, control first.
+
+    Raises:
+        RunError: if the budget leaves no room for training.
+        GuidanceError: if the guidance file was edited into something invalid; names the field.
+    """
+    config = run.config.train
+    jobs = [*_arm(run, "ppo", PPO_PLAN, None, {})] if config.control or config.method == "ppo" else []
+    if config.method == "ppo":
+        return jobs
+    run.record("verify")
+    describer = open_describer(run.config.task)
+    guidance = load_guidance(run.guidance_path, describer.card)
+    plan = make_plan(config.method, config.guide, guidance, describer.card.action.kind == "discrete")
+    stages = ("collect", "explain", "verify") if plan.verified else ("collect", "explain")
+    return jobs + _arm(run, config.method, plan, guidance, {s: run.record(s).env_steps for s in stages})
+
+
+PPO_PLAN = Plan()
+
+
+def _arm(run: Run, arm: str, plan: Plan, guidance: Guidance | None, charged: dict[str, int]) -> list[Job]:
+    config = run.config.train
+    rollout = config.n_envs * config.n_steps
+    spent = sum(charged.values())
+    steps = (config.steps - spent) // rollout * rollout
+    if steps < rollout:
+        raise RunError(
+            f"The budget of {config.steps} environment steps leaves {config.steps - spent} to train {arm!r} after "
+            f"{spent} for {', '.join(charged) or 'nothing'}; one rollout takes {rollout}. Raise --train.steps, or lower "
+            "--collect.max-steps, --verify.max-steps, --train.n-envs or --train.n-steps."
+        )
+    return [Job(arm, seed, steps, {**charged, "train": steps}, plan, guidance) for seed in config.seeds]
+
+
+def train(run: Run, progress: Progress | None = None) -> dict[str, list[Path]]:
+    """Train all arms and seeds that are not done yet; returns the refined agents of each arm, by seed.
+
+    Raises:
+        RunError: if verifying has not run, or the budget leaves no room for training.
+        GuidanceError: if the guidance file is not valid.
+    """
+    from joblib import Parallel, delayed
+
+    progress = progress or Progress.silent()
+    jobs = plan_jobs(run)
+    todo = [job for job in jobs if not run.done(job.stage, fingerprint(run, job))]
+    _warn_if_unguided(jobs, progress)
+    drafts = {job.stage: run.draft(job.stage) for job in todo}
+    workers = min(run.config.train.jobs or os.cpu_count() or 1, max(1, len(todo)))
+    total = sum(job.steps for job in todo)
+    if todo:
+        with progress.task("train", total) as bar, _watching(list(drafts.values()), bar):
+            work = (delayed(_train_one)(str(run.root), job, str(drafts[job.stage].folder)) for job in todo)
+            # One worker needs no other process; results come as they are ready, so that a kill loses only what runs.
+            parallel = Parallel(n_jobs=workers, return_as="generator_unordered")
+            for stage, seconds in parallel(work):
+                job = next(j for j in todo if j.stage == stage)
+                _commit(run, job, drafts[stage], seconds)
+    for job in jobs:
+        for warning in run.record(job.stage).facts.get("warnings", []):
+            progress.say(f"[yellow]warning[/] {job.arm}, seed {job.seed}: {warning}")
+    arms: dict[str, list[Path]] = {}
+    for job in jobs:
+        arms.setdefault(job.arm, []).append(run.root / job.stage / "agent.zip")
+    return arms
+
+
+def _warn_if_unguided(jobs: list[Job], progress: Progress) -> None:
+    for job in jobs:
+        if job.guidance and not job.plan.advice(job.guidance) and not job.plan.reward_terms(job.guidance):
+            progress.say(
+                f"[yellow]warning[/] nothing in the guidance applies to {job.arm!r}: it will train as plain PPO does "
+                "(all advice was dropped, disabled, or found harmful)"
+            )
+            return
+
+
+def _commit(run: Run, job: Job, draft: Draft, seconds: float) -> None:
+    info = json.loads((draft.folder / "info.json").read_text())
+    draft.env_steps = job.steps
+    draft.facts = {
+        "arm": job.arm, "seed": job.seed, "charged": job.charged, "budget": run.config.train.steps,
+        "warnings": info["warnings"], "hit_rate": info["hit_rate"],
+    }  # fmt: skip
+    run.commit(draft, fingerprint(run, job), seconds)
+
+
+def _train_one(root: str, job: Job, folder: str) -> tuple[str, float]:
+    """In a worker process: train and leave everything in the draft folder."""
+    import torch
+
+    torch.set_num_threads(1)
+    begun = time.monotonic()
+    run = Run(root)
+    space = Workspace(run)
+    learner = Learner(space, run.config.train, job.plan, job.guidance, job.seed, job.steps, Path(folder))
+    outcome = learner.learn(first_step=sum(job.charged.values()) - job.steps)
+    info = {"arm": job.arm, "seed": job.seed, "steps": job.steps, "charged": job.charged, **outcome}
+    write_json(Path(folder) / "info.json", info)
+    return job.stage, time.monotonic() - begun
+
+
+@contextmanager
+def _watching(drafts: list[Draft], bar: Bar) -> Iterator[None]:
+    """Advance the bar by what the workers write to their learning curves."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        shown = 0
+        while not stop.wait(0.5):
+            now = sum(
+                _trained(d.folder) or _trained(d.folder.with_name(d.folder.name[: -len(".draft")])) for d in drafts
+            )
+            if now > shown:
+                bar.advance(now - shown)
+                shown = now
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _trained(folder: Path) -> int:
+    """Training steps by the last line of a learning curve; 0 when there is none yet."""
+    try:
+        with open(folder / "curve.jsonl", "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 1000))
+            return int(json.loads(file.read().splitlines()[-1])["trained"])
+    except (OSError, ValueError, IndexError, KeyError):
+        return 0
