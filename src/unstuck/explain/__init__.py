@@ -1,10 +1,10 @@
 """Explain: why the agent is stuck, the states that matter, and what to do there.
 
-* `llm.py`: asks a language model; `summary.py` and `prompt.py` make the prompt, `reply.py` reads the reply.
+* `llm.py`: asks a language model; `facts.py`, `summary.py` and `prompt.py` make the prompt, `reply.py` reads the reply.
 * `search.py`: without a language model; value drops for where, search in the simulator for what.
 * `views.py`: episodes in named variables, which both look at.
 
-A new explainer is a class with the one method of `types.Explainer`, and a line in `_explainer`.
+A new explainer is a class with the one method of `base.Explainer`, and a line in `_explainer`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from unstuck.explain.types import Explainer, Explanation
+from unstuck.explain.base import Explainer, Explanation
 from unstuck.guidance import Guidance, load_guidance, save_guidance
 from unstuck.llm import Coach, Recordings, Request
 from unstuck.progress import Progress
@@ -113,7 +113,7 @@ def _requests(space: Workspace) -> list[Request]:
 
 
 def _agent_facts(space: Workspace) -> Any:
-    from unstuck.explain.summary import AgentFacts
+    from unstuck.explain.facts import AgentFacts
 
     settings = space.agent.hyperparameters
     steps = settings.get("num_timesteps")

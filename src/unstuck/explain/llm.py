@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from unstuck.episodes import EpisodeSet
+from unstuck.explain.base import Explanation
+from unstuck.explain.facts import AgentFacts
 from unstuck.explain.prompt import build_prompt
 from unstuck.explain.reply import Reply, ReplyReader
-from unstuck.explain.summary import AgentFacts
-from unstuck.explain.types import Explanation
 from unstuck.explain.views import views_of
 from unstuck.llm import Coach, Request
 from unstuck.tasks.card import Describer

@@ -9,7 +9,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from unstuck.errors import LLMError
-from unstuck.explain.summary import AgentFacts, PromptData, Summary, as_fields, number
+from unstuck.explain.facts import AgentFacts, PromptData, as_fields, number
+from unstuck.explain.summary import Summary
 from unstuck.explain.views import View
 from unstuck.llm import estimate_tokens
 from unstuck.tasks.card import TaskCard

@@ -1,7 +1,8 @@
 """What a language model replies, how it is checked against the task and the episodes, and how it becomes guidance.
 
 The models here are lenient where that is harmless (unknown fields, null for a default, a list for a text), strict
-where a guess could teach the agent something wrong: names, numbers, steps and bounds.
+where a guess could teach the agent something wrong: names, numbers, steps and bounds. Ranges are left to `check`, so
+that a reply is sent back once with all that is wrong with it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def _text(value: Any) -> Any:
 
 
 def _integer(value: Any) -> Any:
-    if isinstance(value, bool) or isinstance(value, str):
+    if isinstance(value, bool | str):
         raise ValueError("give a whole number")
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -106,9 +107,9 @@ class ReplyState(_Lenient):
     why: Text
     action: Integer | list[Number] | None = None
     action_delta: list[Number] | None = None
-    hold: Annotated[Integer, BeforeValidator(_default(1))] = Field(default=1, ge=1, le=100)
+    hold: Annotated[Integer, BeforeValidator(_default(1))] = 1
     when: list[ReplyClause] | None = None
-    reward: Number | None = Field(default=None, ge=-1, le=1)
+    reward: Number | None = None
 
     def suggestion(self) -> Action | None:
         if self.action_delta is not None:
@@ -130,7 +131,7 @@ class ReplyTerm(_Lenient):
     above: Number | None = None
     below: Number | None = None
     weight: Number
-    cap: Number = Field(gt=0)
+    cap: Number
     when: Annotated[list[ReplyClause], BeforeValidator(_default([]))] = []
     why: Text = ""
 
@@ -202,6 +203,10 @@ class ReplyReader:
             found.append(f"{where}: says neither what to do (action) nor what the state is worth (reward)")
         if state.action is not None and state.action_delta is not None:
             found.append(f"{where}: give either action or action_delta, not both")
+        if state.reward is not None and abs(state.reward) > 1:
+            found.append(f"{where}.reward: {state.reward:g} is outside -1 to 1")
+        if not 1 <= state.hold <= 100:
+            found.append(f"{where}.hold: {state.hold} is outside 1 to 100 steps")
         return found + self._action_problems(state, where) + when_problems(_when(state.when or ()), self.card, where)
 
     def _action_problems(self, state: ReplyState, where: str) -> list[str]:
@@ -222,7 +227,8 @@ class ReplyReader:
         try:
             made = term.term()
         except ValidationError as error:
-            return [f"{where}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
+            said = [("".join(f".{p}" for p in e["loc"]), e["msg"]) for e in error.errors()]
+            return [f"{where}{field}: {words.removeprefix('Value error, ')}" for field, words in said]
         return term_problems(made, self.card, where)
 
     # ------------------------------------------------------------------------------------------ salvaging

@@ -4,115 +4,25 @@ windows. Everything is a function of the episodes alone, so the same episodes gi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from unstuck.explain.facts import (
+    BLOCK_VARIABLES,
+    BLOCKS,
+    ENDINGS,
+    MODES,
+    AgentFacts,
+    ModeFacts,
+    PromptData,
+    ShownEpisode,
+    VariableFacts,
+    decimals,
+    fixed,
+    number,
+)
 from unstuck.explain.views import DROP_SPAN, View, peaks, reward_scale, same_returns
 from unstuck.tasks.card import ActionSpec, TaskCard
-
-ENDINGS = {"terminated": "ended by the task (terminated)", "truncated": "time limit", "cut": "collection stopped"}
-BLOCKS = 10
-"""Parts into which an episode is divided for its means."""
-BLOCK_VARIABLES = 8
-"""Variables for which these means are shown at most."""
-
-
-@dataclass(frozen=True)
-class AgentFacts:
-    """What is said of the agent itself."""
-
-    algorithm: str
-    trained_steps: int | None
-    gamma: float
-
-
-@dataclass(frozen=True)
-class ModeFacts:
-    """Episodes of one way of acting: deterministic or sampled."""
-
-    mode: str
-    episodes: int
-    returns: tuple[float, float, float]
-    """Mean, min, max."""
-    lengths: tuple[float, float, float]
-    endings: str
-    actions: tuple[str, ...]
-    """One line for each action (discrete) or dimension (continuous)."""
-
-
-@dataclass(frozen=True)
-class VariableFacts:
-    name: str
-    text: str
-    """Unit, bounds, description."""
-    percentiles: tuple[float, float, float]
-    """5th, 50th and 95th over all steps."""
-    constant: bool
-
-
-@dataclass(frozen=True)
-class ShownEpisode:
-    """One episode as a prompt shows it."""
-
-    title: str
-    index: int
-    mode: str
-    total: float
-    steps: int
-    ending: str
-    blocks: tuple[str, ...]
-    block_length: int
-    falls: tuple[str, ...]
-    rows: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class PromptData:
-    """All that the templates fill in."""
-
-    card: TaskCard
-    agent: AgentFacts
-    modes: tuple[ModeFacts, ...]
-    variables: tuple[VariableFacts, ...]
-    named_only: tuple[str, ...]
-    """Variables for which there was no room for more than their names."""
-    reward: tuple[float, float, float, float, float]
-    """Of one step: min, 5th, 50th, 95th percentile, max."""
-    reward_scale: float
-    same_returns: bool
-    critic: str
-    all_episodes: tuple[str, ...]
-    shown: tuple[ShownEpisode, ...]
-    columns: tuple[str, ...]
-    omitted: int
-    """How many variables have no column."""
-    header: str
-    example: tuple[int, int]
-    """An (episode, step) for the description of the reply's format."""
-
-
-def number(x: float) -> str:
-    """Three significant digits without an exponent where it can be avoided."""
-    if x == 0 or not np.isfinite(x):
-        return "0" if x == 0 else str(x)
-    text = f"{x:.0f}" if abs(x) >= 1000 else f"{x:.3g}"
-    return "0" if text == "-0" else text
-
-
-def decimals(values: np.ndarray) -> int:
-    """Decimals that give three significant digits at the typical size of a column; 0 for whole numbers."""
-    finite = values[np.isfinite(values)]
-    if not finite.size or np.all(finite == np.round(finite)):
-        return 0
-    size = float(np.percentile(np.abs(finite), 95))
-    return int(np.clip(2 - np.floor(np.log10(max(size, 1e-9))), 0, 5))
-
-
-def fixed(x: float, places: int) -> str:
-    text = f"{x:.{places}f}"
-    return text[1:] if text.startswith("-") and not text.strip("-0.") else text
 
 
 class Summary:
@@ -128,6 +38,9 @@ class Summary:
         self._reward = tuple(float(x) for x in np.percentile(rewards, [0, 5, 50, 95, 100]))
         self._reward_places = decimals(rewards)
         self._value_places = decimals(np.concatenate([v.value for v in self.views if v.value is not None] or [rewards]))
+        self._td_places = decimals(
+            np.concatenate([v.td_error for v in self.views if v.td_error is not None] or [rewards])
+        )
         self._action_places = [decimals(a) for a in np.concatenate([_two_d(v.actions) for v in self.views]).T]
         self._chosen = chosen(self.views)
         self._ranking = trend_ranking([v for _, v in self._chosen], self._constant)
@@ -140,7 +53,7 @@ class Summary:
         return PromptData(
             card=self.card,
             agent=self.agent,
-            modes=tuple(_mode_facts(m, self.views, self.card.action) for m in ("deterministic", "sampled") if _of(self.views, m)),
+            modes=tuple(_mode_facts(m, of, self.card.action) for m in MODES if (of := _of(self.views, m))),
             variables=tuple(self._variable(i) for i in full),
             named_only=tuple(n for i, n in enumerate(names) if i not in set(full)),
             reward=self._reward,  # type: ignore[arg-type]
@@ -195,7 +108,8 @@ class Summary:
         drifting = [i for i in self._ranking[:BLOCK_VARIABLES] if not self._constant[i]]
         lines = []
         for i in sorted(drifting):
-            means = [fixed(float(view.states[s : min(s + length, len(view)), i].mean()), self._places[i] or 2) for s in starts]
+            column, places = view.states[:-1, i], self._places[i] or 2
+            means = [fixed(float(column[s : s + length].mean()), places) for s in starts]
             lines.append(f"mean {self.card.variable_names[i]}: {' '.join(means)}")
         sums = [number(float(view.rewards[s : s + length].sum())) for s in starts]
         return (*lines, f"sum of reward: {' '.join(sums)}"), length
@@ -222,8 +136,8 @@ class Summary:
             pairs = zip(_two_d(view.actions)[t], self._action_places, strict=True)
             action = " ".join(fixed(float(a), min(p, 2)) for a, p in pairs)
         ends = [fixed(float(view.rewards[t]), self._reward_places)]
-        for signal in (view.value, view.td_error):
-            ends.append("-" if signal is None else fixed(float(signal[t]), self._value_places))
+        for signal, places in ((view.value, self._value_places), (view.td_error, self._td_places)):
+            ends.append("-" if signal is None else fixed(float(signal[t]), places))
         return f"{t} | {state} | {action} | {' '.join(ends)}"
 
 
@@ -235,8 +149,7 @@ def _of(views: Sequence[View], mode: str) -> list[View]:
     return [v for v in views if v.mode == mode]
 
 
-def _mode_facts(mode: str, views: Sequence[View], spec: ActionSpec) -> ModeFacts:
-    those = _of(views, mode)
+def _mode_facts(mode: str, those: Sequence[View], spec: ActionSpec) -> ModeFacts:
     returns = np.array([v.total_reward for v in those])
     lengths = np.array([len(v) for v in those])
     counts = [(sum(v.ending == e for v in those), words) for e, words in ENDINGS.items()]
@@ -333,8 +246,5 @@ def critic_words(views: Sequence[View], gamma: float) -> str:
     if np.var(g) < 1e-9:
         return f"{words}; the discounted returns do not vary, so nothing can be said of how well V predicts them"
     explained = max(-9.99, 1 - float(np.var(g - v) / np.var(g)))
-    return f"{words}; share of the variance of the discounted returns (gamma {number(gamma)}) that V explains: {explained:.2f}"
-
-
-def as_fields(data: PromptData) -> dict[str, Any]:
-    return {name: getattr(data, name) for name in data.__dataclass_fields__}
+    what = f"share of the variance of the discounted returns (gamma {number(gamma)}) that V explains"
+    return f"{words}; {what}: {explained:.2f}"
