@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -127,12 +127,10 @@ def _options(sections: tuple[str, ...], saved: RunConfig) -> type[BaseModel]:
 def _stage_args(base: type, sections: tuple[str, ...], saved: RunConfig, doc: str) -> Any:
     options = _options(sections, saved)
 
-    @dataclass
-    class Args(base):  # type: ignore[misc, valid-type]
-        options_: Annotated[options, Flat] = field(default_factory=options)  # type: ignore[valid-type]
-
-    Args.__doc__ = doc
-    return Args
+    parts: list[Any] = [("options_", Annotated[options, Flat], field(default_factory=options))]
+    made = make_dataclass("Args", parts, bases=(base,))
+    made.__doc__ = doc
+    return made
 
 
 def _merged(config: RunConfig, options: BaseModel, **more: Any) -> RunConfig:
@@ -159,7 +157,7 @@ def _progress() -> Progress:
 
 
 def _parse(kind: Any, command: str, args: list[str]) -> Any:
-    return tyro.cli(kind, prog=f"unstuck {command}", args=args, config=(tyro.conf.FlagConversionOff,))
+    return tyro.cli(kind, prog=f"unstuck {command}", args=args)
 
 
 ALL = ("task", "agent", "collect", "explain", "llm", "verify", "train", "evaluate")

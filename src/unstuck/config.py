@@ -47,7 +47,7 @@ class CollectConfig(_Config):
 
     episodes: int = Field(default=12, ge=2)
     """Episodes to collect; half deterministic, half sampled."""
-    max_steps: int = Field(default=15_000, ge=100)
+    max_steps: int = Field(default=8_000, ge=100)
     """Stop collecting after this many environment steps (at least two episodes are kept)."""
     seed: int = 0
     """Seed of the first episode; the others follow."""

@@ -117,7 +117,7 @@ def _figure(height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(5.2, height), layout="constrained")
-    axes = list(np.atleast_1d(fig.subplots(panels, 1)))
+    axes = list(np.atleast_1d(fig.subplots(panels, 1, sharex=True)))
     for ax in axes:
         ax.patch.set_alpha(0)
         for side in ("top", "right"):

@@ -14,7 +14,7 @@ from unstuck.stats import Interval
 if TYPE_CHECKING:
     from rich.console import Console
 
-Direction = Literal["better", "worse", "unclear", "one seed"]
+Direction = Literal["better", "worse", "unclear", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Outcome:
     """One plain sentence."""
     note: str
     """What the verdict leaves out, '' where nothing: the sampled policy telling another story."""
-    clear: bool
-    """Whether an interval of the difference leaves zero out."""
+    direction: Direction
+    """Which way the difference to the control points, if its interval leaves zero out."""
     diagnosis: str
     report: Path
 
@@ -54,14 +54,14 @@ def outcome(run: Run) -> Outcome:
 
 def outcome_of(data: RunData) -> Outcome:
     run, scores = data.run, data.scores
-    verdict, note, clear = _verdict(run, scores)
+    verdict, note, way = _verdict(run, scores)
     return Outcome(
         agent=Path(run.config.agent.agent).name or run.agent_path.name,
         task=run.config.task.env,
         rows=tuple(_rows(scores)) if scores else (),
         verdict=verdict,
         note=note,
-        clear=clear,
+        direction=way,
         diagnosis=data.guidance.diagnosis if data.guidance else "",
         report=run.root / "report.html",
     )
@@ -79,27 +79,27 @@ def _rows(scores: Scores) -> list[Row]:
 def direction(difference: Interval | None) -> Direction:
     """Which way a difference points, if its interval leaves zero out."""
     if difference is None or difference.low is None or difference.high is None:
-        return "one seed"
+        return "unknown"
     return "better" if difference.low > 0 else "worse" if difference.high < 0 else "unclear"
 
 
-def _verdict(run: Run, scores: Scores | None) -> tuple[str, str, bool]:
+def _verdict(run: Run, scores: Scores | None) -> tuple[str, str, Direction]:
     if scores is None or not scores.arms:
-        return f"Not evaluated yet: `unstuck evaluate {run.root}` scores the agents.", "", False
+        return f"Not evaluated yet: `unstuck evaluate {run.root}` scores the agents.", "", "unknown"
     guided = [a for a in scores.ordered if a != CONTROL]
     if not guided:
         ppo, before = scores.arms[CONTROL], scores.before
-        return f"Only PPO was continued, without guidance: {_against(ppo, before, 'before')}.", "", False
+        return f"Only PPO was continued, without guidance: {_against(ppo, before, 'before')}.", "", "unknown"
     arm = run.config.train.method if run.config.train.method in guided else guided[0]
     name = arm_name(arm)
     if CONTROL not in scores.arms:
         text = f"{name}: {_against(scores.arms[arm], scores.before, 'before')}."
-        return text, "PPO was not continued as a control, so this does not show what the guidance did.", False
+        return text, "PPO was not continued as a control, so this does not show what the guidance did.", "unknown"
     by_mode = scores.difference.get(arm, {})
     mode = "deterministic" if "deterministic" in by_mode else "sampled"
     sentence = _compare(name, mode, scores, arm, by_mode.get(mode))
     note = _other_mode(name, scores, arm, by_mode) if mode == "deterministic" else ""
-    return sentence, note, direction(by_mode.get(mode)) in ("better", "worse")
+    return sentence, note, direction(by_mode.get(mode))
 
 
 def _show(x: Interval | None) -> str:
@@ -117,7 +117,7 @@ def _compare(name: str, mode: str, scores: Scores, arm: str, difference: Interva
     facts = f"{_mean(guided)} against {_mean(control)} for PPO continued at the same budget"
     where = f"({mode}, {plural(guided.n, 'seed')})"
     way = direction(difference)
-    if way == "one seed":
+    if way == "unknown":
         return f"{name}: {facts} {where}; with one seed there is no interval, so this proves nothing."
     spread = f"difference {_show(difference)}"
     if way == "unclear":

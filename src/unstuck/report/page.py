@@ -74,7 +74,7 @@ def context(data: RunData) -> dict[str, Any]:
         "set_verdict": _verdict(guidance.set_verdict) if guidance else None,
         "verify_facts": data.facts("verify"),
         "verify_steps": record.env_steps if (record := data.record("verify")) else None,
-        "warnings": [f"{arm_name(c.arm)}, seed {c.seed}: {w}" for c in data.curves for w in c.warnings],
+        "warnings": _warnings(data),
         **cost_tables(data),
         "caveats": _caveats(data),
         "commands": _commands(data),
@@ -203,6 +203,7 @@ def _piece(advice: Advice, text: Words, frames: Mapping[str, str]) -> dict[str, 
         "action": text.action(advice.action, advice.hold) if advice.action else "",
         "reward": None if advice.reward is None else f"{advice.reward:+.2g}",
         "verdict": _verdict(advice.verdict),
+        "used": advice.enabled and advice.verdict.status != "harmful",
         "enabled": advice.enabled,
         "frame": frames.get(advice.id),
         "share": None,
@@ -241,6 +242,15 @@ def _term_shares(
     except KeyError:
         return nothing, nothing
     return (each != 0).mean(axis=0).tolist(), each.mean(axis=0).tolist()
+
+
+def _warnings(data: RunData) -> list[str]:
+    """Each warning once, with the runs that gave it."""
+    runs: dict[tuple[str, str], list[str]] = {}
+    for curve in data.curves:
+        for text in curve.warnings:
+            runs.setdefault((curve.arm, text), []).append(curve.seed)
+    return [f"{arm_name(a)}, seed{'s' * (len(s) > 1)} {', '.join(s)}: {text}" for (a, text), s in runs.items()]
 
 
 def _caveats(data: RunData) -> list[str]:

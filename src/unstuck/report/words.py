@@ -14,7 +14,7 @@ _AGGREGATE = {"last": "at the end of a branch", "max": "at its highest on a bran
 
 VERDICTS: Mapping[str, tuple[str, str]] = {
     "helpful": ("good", "helpful"),
-    "harmful": ("bad", "harmful, not used"),
+    "harmful": ("bad", "harmful"),
     "unresolved": ("open", "unresolved"),
     "untested": ("none", "not tested"),
 }
@@ -34,19 +34,13 @@ def arm_name(arm: str) -> str:
 
 
 def number(x: float | int | None) -> str:
-    """Three significant digits, never an exponent in the everyday range: 741.3 → '741', 0.01234 → '0.0123'."""
+    """Three significant digits, or whole from 1000 on: 741.3 → '741', 0.01234 → '0.0123', 2044.2 → '2,044'."""
     if x is None:
         return "not known"
     size = abs(x)
     if x == int(x) and size < 1e15:
         return f"{int(x):,}"
-    if size >= 99.95:
-        return f"{x:,.0f}"
-    if size >= 9.995:
-        return f"{x:.1f}"
-    if size >= 0.9995:
-        return f"{x:.2f}"
-    return f"{x:.3g}"
+    return f"{x:,.0f}" if size >= 999.5 else f"{x:.3g}"
 
 
 def interval(mean: float | None, low: float | None, high: float | None, n: int | None = None) -> str:
@@ -137,18 +131,18 @@ class Words:
         return f"{text}, held for {hold} steps" if hold > 1 else text
 
     def term(self, term: Term) -> str:
-        """`-2 for each rad of the size of pitch above 0.4 rad (counted up to 1 rad), while vx is above 0 m/s`."""
+        """`-2 for each rad by which the size of pitch exceeds 0.4 rad, up to 1 rad, while vx is above 0 m/s`."""
         name = f"the size of {term.variable}" if term.abs else term.variable
         unit = self._units.get(term.variable, "")
-        each = f"{term.weight:+g} × " if not unit else f"{term.weight:+g} for each {unit} of "
-        cap = f"(counted up to {self.value(term.variable, term.cap)})"
+        each = f"{term.weight:+.3g} for each {unit if unit[:1].isalpha() else 'unit'}"
+        cap = self.value(term.variable, term.cap)
         if term.above is not None:
-            body = f"{name} above {self.value(term.variable, term.above)} {cap}"
+            body = f"by which {name} exceeds {self.value(term.variable, term.above)}, up to {cap}"
         elif term.below is not None:
-            body = f"{name} below {self.value(term.variable, term.below)} {cap}"
+            body = f"by which {name} falls short of {self.value(term.variable, term.below)}, up to {cap}"
         else:
-            body = f"{name} (between ±{self.value(term.variable, term.cap)})"
-        return each + body + (f", while {self.when(term.when)}" if term.when else "")
+            body = f"of {name}, up to {cap}" if term.abs else f"of {name}, up to {cap} either way"
+        return f"{each} {body}" + (f", while {self.when(term.when)}" if term.when else "")
 
     def progress(self, progress: Progress) -> str:
         return _AGGREGATE[progress.aggregate]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +52,7 @@ def make_env(
     register()
     if import_module:
         _import(import_module)
+    _log_mujoco_warnings(env_id)
     try:
         return gym.make(env_id, render_mode=render_mode, **(env_kwargs or {}))
     except gym.error.DependencyNotInstalled as error:
@@ -67,6 +69,22 @@ def make_env(
         raise TaskError(f"environment {env_id} cannot be made: {error}") from error
     except (AssertionError, ValueError, KeyError, OSError) as error:
         raise TaskError(f"environment {env_id} cannot be made: {type(error).__name__}: {error}") from error
+
+
+def _log_mujoco_warnings(env_id: str) -> None:
+    """MuJoCo prints its warnings (on Gymnasium's own models, one for each environment made) and writes a file of them
+    into the working folder; they go to the log instead."""
+    import gymnasium as gym
+
+    spec = gym.registry.get(env_id)
+    if spec is None or not ("mujoco" in str(spec.entry_point) or "unstuck.tasks.sparse" in str(spec.entry_point)):
+        return
+    try:
+        import mujoco
+
+        mujoco.set_mju_user_warning(logging.getLogger("unstuck.mujoco").info)
+    except (ImportError, AttributeError):
+        return  # Not installed (said when the environment is made), or a version without this.
 
 
 def _import(module: str) -> None:
