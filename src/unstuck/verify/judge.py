@@ -49,11 +49,11 @@ class Trial:
             row: dict[str, Any] = {"episode": start.episode, "step": start.step, "noise": start.noise}
             for name, branch, other in (("with", w, o), ("without", o, w)):
                 row[name] = {
-                    "return": round(sum(branch.rewards), 6), "steps": len(branch.rewards), "ending": branch.ending,
+                    "return": _number(sum(branch.rewards)), "steps": len(branch.rewards), "ending": branch.ending,
                 }  # fmt: skip
                 if progress is not None:
                     value = _aggregate(branch, other, progress.aggregate, self.window)
-                    row[name]["progress"] = round(value, 6)
+                    row[name]["progress"] = _number(value)
             row["with"] |= {"advised": w.advised, "changed": w.changed}
             rows.append(row)
         return rows
@@ -118,8 +118,15 @@ def _aggregate(branch: Branch, other: Branch, aggregate: str, window: int) -> fl
     return float(np.concatenate([values, np.full(missing, values[-1])]).mean())
 
 
+def _number(x: float) -> float | None:
+    """As JSON has it, which knows no NaN."""
+    return round(x, 6) if np.isfinite(x) else None
+
+
 def _without_rounding(gains: np.ndarray, size: float) -> np.ndarray:
-    """Differences that are no more than rounding are none."""
+    """Differences that are no more than rounding are none; `size` is that of the numbers they are between."""
+    if not np.isfinite(size):
+        return gains
     return np.where(np.abs(gains) <= 1e-9 * max(1.0, size), 0.0, gains)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -152,12 +153,10 @@ class _Trials:
     def _matcher(self, advice: Sequence[Advice]) -> Matcher:
         return Matcher(advice, self.guidance, self.card.variable_names)
 
-    def _trial(
-        self, starts: list[Start], horizon: int, window: int, execution: Execution, whole: bool = False
-    ) -> Trial:
+    def _trial(self, starts: list[Start], horizon: int, window: int, execution: Execution) -> Trial:
         before = self.brancher.steps
         pairs = self.brancher.run(starts, horizon, execution)
-        return Trial(tuple(starts), tuple(pairs), self.brancher.steps - before, horizon, window, whole)
+        return Trial(tuple(starts), tuple(pairs), self.brancher.steps - before, horizon, window)
 
     def judged(self, tried: dict[str, Trial], notes: dict[str, str]) -> Guidance:
         """The guidance with a verdict for each piece of advice, corrected for how many were tried."""
@@ -185,7 +184,7 @@ class _Trials:
         execution = Execution(advice, self._matcher(advice))
         trial = self._trial(starts, horizon, horizon, execution)
         done = all(b.ending != "horizon" for pair in trial.pairs for b in pair)
-        return (Trial(**{**vars(trial), "whole": True}) if done else trial), ""
+        return dataclasses.replace(trial, whole=done), ""
 
     def set_verdict(self, trial: Trial | None, note: str) -> Verdict:
         if trial is None:
