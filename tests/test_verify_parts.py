@@ -1,0 +1,190 @@
+"""The parts of verification by themselves: starts, execution of advice, verdicts."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from unstuck.guidance import Action, Advice, Condition, Evidence, Guidance, Progress, Term
+from unstuck.matching import Matcher
+from unstuck.verify.branches import Branch, Execution, Start, _Running, executed
+from unstuck.verify.judge import Trial, judge
+from unstuck.verify.starts import View, completed, is_silent, starts_for
+
+NAMES = ("x", "y")
+GUIDANCE = Guidance(env_id="Toy-v0", diagnosis="")
+FURTHER = Progress(terms=(Term(variable="x", weight=1, cap=10),))
+
+
+def rule(name: str, index: int, value: float, hold: int = 1) -> Advice:
+    when = (Condition(variable="x", op=">", value=value),)
+    return Advice(id=name, kind="rule", why="", when=when, action=Action(index=index), hold=hold)
+
+
+def view(index: int, x: list[float], rewards: list[float] | None = None) -> View:
+    rewards = rewards or [0.0] * (len(x) - 1)
+    return View(index, 100 + index, np.column_stack([x, np.zeros(len(x))]), np.array(rewards))
+
+
+# ------------------------------------------------------------------------------------------------- starts
+
+
+def starts(seen: list[View], pairs: int, **more) -> list[tuple[int | None, int]]:
+    advice = rule("r", 0, 0.5)
+    matcher = Matcher([advice], GUIDANCE, NAMES)
+    found = starts_for(advice, matcher, seen, pairs=pairs, **({"seed": 0, "early": False} | more))
+    return [(s.episode, s.step) for s in found]
+
+
+def test_rules_start_where_their_condition_begins_to_hold() -> None:
+    seen = [view(0, [0, 1, 1, 0, 1, 0]), view(1, [1, 1, 0, 0]), view(2, [0, 0, 0]), view(3, [0, 0, 1])]
+    # Episode 2 never matches, and the last state of episode 3 is its end: nothing can be done there.
+    assert set(starts(seen, 3)) == {(0, 1), (1, 0), (0, 4)}
+    assert set(starts(seen, 2)) == {(0, 1), (1, 0)}
+    assert starts(seen, 3, early=True) == [(1, 0), (0, 1), (0, 4)]
+    assert starts([seen[2]], 3) == []
+
+
+def test_few_starts_are_used_again_with_other_luck() -> None:
+    advice = rule("r", 0, 0.5)
+    found = starts_for(advice, Matcher([advice], GUIDANCE, NAMES), [view(4, [0, 1, 0])], pairs=3, seed=0, early=False)
+    assert [(s.episode, s.step) for s in found] == [(4, 1)] * 3
+    assert len({s.noise for s in found}) == 3
+
+
+def test_the_choice_among_many_episodes_is_drawn_with_the_seed() -> None:
+    seen = [view(i, [0, 1, 0]) for i in range(30)]
+    assert starts(seen, 8) == starts(seen, 8)
+    assert starts(seen, 8) != starts(seen, 8, seed=1)
+    assert len(set(starts(seen, 8))) == 8
+
+
+def test_silent_is_when_all_returns_are_the_same() -> None:
+    same = [view(0, [0, 0, 0], [-1, -1]), view(1, [0, 0], [-2])]
+    assert is_silent(same)
+    assert not is_silent([*same, view(2, [0, 0], [-2.001])])
+    large = [view(0, [0, 0], [1e12]), view(1, [0, 0], [1e12 + 1e-4])]
+    assert is_silent(large)
+
+
+def test_what_a_hand_written_file_leaves_out_is_filled_in() -> None:
+    advice = Advice(id="a", kind="state", why="", evidence=Evidence(episode=1, step=1))
+    given = Advice(id="b", kind="state", why="", evidence=Evidence(episode=1, step=1, state={"x": 9}))
+    guidance = GUIDANCE.model_copy(update={"advice": (advice, given)})
+    done = completed(guidance, [view(0, [-2, 0]), view(1, [0, 3, 1])], NAMES)
+    assert done.advice[0].evidence.state == {"x": 3, "y": 0}
+    assert done.advice[1].evidence.state == {"x": 9}
+    assert done.scales == {"x": (-2, 3), "y": (-0.5, 0.5)}
+    kept = completed(guidance.model_copy(update={"scales": {"x": (0, 1)}}), [view(0, [0, 1])], NAMES)
+    assert kept.scales == {"x": (0, 1)}
+
+
+# ---------------------------------------------------------------------------------------------- execution
+
+
+def play(execution: Execution, xs: list[float], advised: bool = True) -> list[int | None]:
+    running = _Running(0, Branch(), None, np.random.default_rng(0), advised)
+    if advised:
+        execution.begin(running)
+    chosen = [execution.choose([running], np.array([[x, 0.0]]))[0] for x in xs]
+    return [c.index if c else None for c in chosen]
+
+
+def test_the_first_rule_that_applies_is_executed_and_held() -> None:
+    advice = [rule("far", 7, 2.0, hold=2), rule("near", 5, 1.0)]
+    execution = Execution(advice, Matcher(advice, GUIDANCE, NAMES))
+    #                             near  far  held  none  far held  far
+    assert play(execution, [0, 1.5, 3, 0, 0, 3, 3, 3]) == [None, 5, 7, 7, None, 7, 7, 7]
+    assert play(execution, [3, 3], advised=False) == [None, None]
+
+
+def test_a_critical_state_is_acted_on_once() -> None:
+    advice = Advice(id="s", kind="state", why="", evidence=Evidence(episode=0, step=0), action=Action(index=3), hold=2)
+    assert play(Execution([advice], None), [0, 0, 0, 0]) == [3, 3, None, None]
+    assert play(Execution([advice], None), [0, 0], advised=False) == [None, None]
+
+
+def test_actions_are_executed_within_the_bounds() -> None:
+    box = gym.spaces.Box(-1, 1, (2,), np.float32)
+    own = np.array([0.5, -0.5], dtype=np.float32)
+    delta = executed(Action(values=(0.25, -1), delta=True), own, box)
+    np.testing.assert_array_equal(delta, np.array([0.75, -1], dtype=np.float32))
+    assert delta.dtype == np.float32
+    np.testing.assert_array_equal(executed(Action(values=(0.25, -3)), own, box), np.array([0.25, -1], dtype=np.float32))
+    index = executed(Action(index=2), np.int64(0), gym.spaces.Discrete(3))
+    assert (int(index), index.shape, index.dtype) == (2, (), np.int64)
+
+
+# ----------------------------------------------------------------------------------------------- verdicts
+
+
+def trial(returns: list[tuple[float, float]], progress: list[tuple[list[float], list[float]]] | None = None, **more):
+    progress = progress or [([], [])] * len(returns)
+    pairs = [
+        (Branch([w], p, advised=1, changed=1), Branch([o], q)) for (w, o), (p, q) in zip(returns, progress, strict=True)
+    ]
+    starts = tuple(Start(i, 0, 0) for i in range(len(pairs)))
+    return Trial(starts, tuple(pairs), 7, **({"horizon": 100, "window": 20} | more))
+
+
+def verdict(t: Trial, progress: Progress | None = None, silent: bool = False, tests: int = 1):
+    return judge(t, progress, silent=silent, tests=tests, level=0.1)
+
+
+def test_gains_that_are_all_the_same() -> None:
+    better = verdict(trial([(3, 1)] * 4))
+    assert (better.status, better.gain, better.low, better.pairs, better.steps) == ("helpful", 2, 2, 4, 7)
+    assert verdict(trial([(1, 3)] * 4)).status == "harmful"
+    none = verdict(trial([(1, 1)] * 4))
+    assert (none.status, none.gain, none.note) == ("unresolved", 0, "it made no difference in any pair")
+
+
+def test_rounding_is_no_gain() -> None:
+    assert verdict(trial([(0.1 + 0.2, 0.3)] * 4)).gain == 0
+    assert verdict(trial([(1e6 + 1e-5, 1e6)] * 4)).status == "unresolved"
+
+
+def test_more_tests_need_more_evidence() -> None:
+    t = trial([(2, 1), (3, 1), (1.2, 1), (2, 1)])
+    assert verdict(t).status == "helpful"
+    assert verdict(t, tests=20).status == "unresolved"
+
+
+def test_return_comes_before_progress() -> None:
+    back = [([0.0, -5.0], [0.0, 1.0])] * 4
+    assert verdict(trial([(2, 1)] * 4, back), FURTHER, silent=True).status == "helpful"
+    # Where the return says nothing, progress does, on every task.
+    for silent in (True, False):
+        found = verdict(trial([(1, 1)] * 4, back), FURTHER, silent=silent)
+        assert (found.status, found.metric, found.gain) == ("harmful", "progress over 20 steps", -6)
+
+
+def test_a_return_that_differs_by_chance() -> None:
+    mixed, ahead = [(2, 1), (1, 2), (2, 1), (1, 2)], [([3.0], [1.0])] * 4
+    on_silent = verdict(trial(mixed, ahead), FURTHER, silent=True)
+    assert (on_silent.status, on_silent.metric) == ("helpful", "progress over 20 steps")
+    on_dense = verdict(trial(mixed, ahead), FURTHER)
+    assert (on_dense.status, on_dense.metric) == ("unresolved", "return over 100 steps")
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "gain"), [("last", 4 - 2), ("max", 4 - 3), ("mean", (1 + 4 + 4) / 3 - (3 + 1 + 2) / 3)]
+)
+def test_a_branch_that_ends_keeps_its_last_value(aggregate: str, gain: float) -> None:
+    t = trial([(0, 0)] * 2, [([1.0, 4.0], [3.0, 1.0, 2.0])] * 2)
+    assert t.progress(aggregate) == pytest.approx([gain] * 2)
+
+
+def test_progress_is_judged_within_its_window_only() -> None:
+    t = trial([(0, 0)] * 2, [([1.0, 2.0, 90.0], [0.0, 0.0, 0.0])] * 2, window=2)
+    assert list(t.progress("last")) == [2, 2]
+    assert t.progress("max") == pytest.approx([2, 2])
+    assert t.progress("mean") == pytest.approx([1.5, 1.5])
+
+
+def test_values_that_are_not_finite_are_no_verdict() -> None:
+    found = verdict(trial([(np.inf, 1), (2, 1)]))
+    assert (found.status, found.gain) == ("unresolved", None)
+    assert "not finite" in found.note
+    assert trial([(np.nan, 1)]).record(None)[0]["with"]["return"] is None
