@@ -43,8 +43,9 @@ class ModeFacts:
 @dataclass(frozen=True)
 class VariableFacts:
     name: str
+    unit: str
     text: str
-    """Unit, bounds, description."""
+    """Description, bounds, whether it is derived."""
     percentiles: tuple[float, float, float]
     """5th, 50th and 95th over all steps."""
     constant: bool

@@ -38,9 +38,8 @@ class Summary:
         self._reward = tuple(float(x) for x in np.percentile(rewards, [0, 5, 50, 95, 100]))
         self._reward_places = decimals(rewards)
         self._value_places = decimals(np.concatenate([v.value for v in self.views if v.value is not None] or [rewards]))
-        self._td_places = decimals(
-            np.concatenate([v.td_error for v in self.views if v.td_error is not None] or [rewards])
-        )
+        td_errors = [v.td_error for v in self.views if v.td_error is not None]
+        self._td_places = decimals(np.concatenate(td_errors or [rewards]))
         self._action_places = [decimals(a) for a in np.concatenate([_two_d(v.actions) for v in self.views]).T]
         self._chosen = chosen(self.views)
         self._ranking = trend_ranking([v for _, v in self._chosen], self._constant)
@@ -75,9 +74,9 @@ class Summary:
             f"at least {number(low)}" if low is not None else f"at most {number(high)}" if high is not None else ""
         )  # fmt: skip
         derived = "computed from the others" if v.derived else ""
-        text = "; ".join(t for t in (v.description, v.unit and f"in {v.unit}", bounds, derived) if t)
+        text = "; ".join(t for t in (v.description, bounds, derived) if t)
         p5, p50, p95 = (float(x) for x in self._percentiles[i])
-        return VariableFacts(v.name, text, (p5, p50, p95), bool(self._constant[i]))
+        return VariableFacts(v.name, v.unit, text, (p5, p50, p95), bool(self._constant[i]))
 
     def _header(self, columns: Sequence[int]) -> str:
         names = " ".join(self.card.variable_names[i] for i in columns)
@@ -120,6 +119,8 @@ class Summary:
         value, drops = view.value, view.drops()
         deviation = float(np.std(value))
         steps = [t for t in sorted(peaks(drops, 3, 2 * DROP_SPAN)) if drops[t] > 0.25 * deviation]
+        if not view.tension().any():
+            return ()
         ends = [min(t + DROP_SPAN, len(view) - 1) for t in steps]
         return tuple(
             f"from {fixed(float(value[t]), self._value_places)} at step {t} to "
@@ -209,19 +210,19 @@ def trend_ranking(views: Sequence[View], constant: np.ndarray) -> list[int]:
 
 
 def steps_to_show(view: View, rows: int) -> list[int]:
-    """About `rows` steps of an episode: a third strided evenly, the last ones, and windows of five steps around
-    those where most seems decided (`View.tension`)."""
+    """About `rows` steps of an episode: the last ones, windows of five steps around those where most seems decided
+    (`View.tension`) for up to two thirds, and the rest evenly spread."""
     length = len(view)
     if length <= rows:
         return list(range(length))
-    evenly = np.linspace(0, length - 1, max(2, rows // 3)).round().astype(int)
-    found = {int(t) for t in evenly} | set(range(length - min(4, rows // 4), length))
+    found = set(range(length - min(4, rows // 4), length))
     for centre in peaks(view.tension(), rows, 5):
         window = {t for t in range(centre - 2, centre + 3) if 0 <= t < length}
-        if len(found | window) > rows:
+        if len(found | window) > 2 * rows // 3:
             break
         found |= window
-    return sorted(found)
+    evenly = np.linspace(0, length - 1, max(2, rows - len(found))).round().astype(int)
+    return sorted(found | {int(t) for t in evenly})
 
 
 def critic_words(views: Sequence[View], gamma: float) -> str:

@@ -14,6 +14,9 @@ Array = np.ndarray
 DROP_SPAN = 5
 """Steps over which a fall of V(s) counts as one."""
 
+FLAT = 0.002
+"""Where TD errors vary by less than this share of |V|, the critic tells no step from another."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -56,9 +59,12 @@ class View:
 
     def tension(self) -> Array:
         """(T,) how much seems decided at each step: the larger of |TD error| and of the fall of V, each in its
-        standard deviations; without a critic, how unusual the reward is."""
+        standard deviations; without a critic, how unusual the reward is. Zeros where V is so flat that its ups and
+        downs mean nothing."""
         if self.value is None or self.td_error is None:
             return _in_deviations(np.abs(self.rewards - np.median(self.rewards)))
+        if np.std(self.td_error) < FLAT * np.abs(self.value).max():
+            return np.zeros(len(self))
         return np.maximum(_in_deviations(np.abs(self.td_error)), _in_deviations(np.maximum(self.drops(), 0)))
 
 

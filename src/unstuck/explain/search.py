@@ -1,0 +1,289 @@
+"""The explainer without a language model: where the agent's own value falls, and what a search in the simulator
+finds to do there. It runs where no model is configured, and is the yardstick of what a language model adds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unstuck.agents import Actor
+from unstuck.config import ExplainConfig
+from unstuck.episodes import Episode, EpisodeSet
+from unstuck.explain.base import Explanation
+from unstuck.explain.facts import number
+from unstuck.explain.reply import evidence_at
+from unstuck.explain.views import View, peaks, reward_scale, same_returns, views_of
+from unstuck.guidance import Action, Advice, Guidance, Near, Provenance, scales_from
+from unstuck.rollout import stack
+from unstuck.snapshots import BranchPool, EnvFactory, Snapshotter
+from unstuck.tasks.card import Describer, TaskCard
+
+SPAN = 10
+"""Steps over which a fall of the value is looked for."""
+HOLD_DISCRETE, HOLD_CONTINUOUS = 3, 8
+HORIZON_SPARSE, HORIZON_DENSE = 20, 100
+DELTA = 0.25
+"""Largest random delta of a continuous action, as a share of its range."""
+RADIUS = 0.15
+MAX_STEPS = 10_000
+MAX_REPEATS = 4
+VISITED = 4_000
+"""States of the collected episodes, at most, with which the end of a branch is compared."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A step from which to search."""
+
+    view: View
+    step: int
+    fall: float
+    """How far V falls from here within `SPAN` steps; 0 where the critic sees no fall."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one branch."""
+
+    total: float
+    novelty: float
+    """Distance of its last state to the nearest collected one, in variables scaled to [-1, 1]."""
+
+
+def places(views: Sequence[View], count: int) -> list[Place]:
+    """The largest falls of V, spread over the episodes: the largest of each episode first, then the second ones...
+    Where the critic is flat, steps at even distances."""
+    ranked: list[tuple[int, float, Place]] = []
+    for view in views:
+        score = np.minimum(view.drops(SPAN), 1e9)
+        if view.td_error is not None:
+            score = np.maximum(score, -view.td_error)
+        score = np.array(score, dtype=np.float64)
+        score[-1] = 0.0  # the end itself is too late to do anything
+        found = peaks(score, count, max(SPAN, len(view) // 20))
+        ranked += [(rank, -score[t], Place(view, t, float(score[t]))) for rank, t in enumerate(found)]
+    ranked.sort(key=lambda r: (r[0], r[1], r[2].view.index, r[2].step))
+    chosen = [place for _, _, place in ranked[:count]]
+    if chosen:
+        return chosen
+    each = -(-count // len(views))
+    evenly = [(v, int(t)) for v in views for t in np.linspace(0, len(v) - 1, each + 2)[1:-1]]
+    return [Place(v, t, 0.0) for v, t in evenly[:count]]
+
+
+class SearchExplainer:
+    """Looks at `search_states` places; at each tries every action (discrete) or `search_candidates` random deltas
+    (continuous), held for some steps, against the agent's own way with the same noise.
+
+    The best is what gains most true return. Where the true return tells nothing (all episodes have the same), it is
+    what leads farthest from where the agent has been.
+    """
+
+    def __init__(
+        self, actor: Actor, env_factory: EnvFactory, snapshotter: Snapshotter, config: ExplainConfig,
+        *, max_steps: int = MAX_STEPS, seed: int = 0,
+    ):  # fmt: skip
+        self.actor, self.env_factory, self.snapshotter = actor, env_factory, snapshotter
+        self.config, self.max_steps, self.seed = config, max_steps, seed
+
+    def explain(self, episodes: EpisodeSet, describer: Describer) -> Explanation:
+        card = describer.card
+        views = views_of(episodes, describer)
+        found = places(views, self.config.search_states)
+        sparse = same_returns(views)
+        horizon = HORIZON_SPARSE if sparse else HORIZON_DENSE
+        brancher = _Brancher(self.actor, describer, _Visited(views), horizon)
+        candidates = list(self._candidates(card))
+        branches = len(found) * (len(candidates) + 1) * horizon
+        repeats = int(np.clip(self.max_steps // max(branches, 1), 1, MAX_REPEATS))
+        pool = BranchPool(self.env_factory, min(16, (len(candidates) + 1) * repeats), self.snapshotter)
+        advice: list[Advice] = []
+        searched = 0
+        try:
+            for place in found:
+                if searched and pool.steps + branches // len(found) * repeats > self.max_steps:
+                    break
+                seeds = [self.seed + 1_000 * searched + r for r in range(repeats)]
+                outcomes = brancher.run(pool, episodes[place.view.index], place, [None, *candidates], seeds)
+                searched += 1
+                best = _best(place, candidates, outcomes, horizon, card)
+                if best is not None:
+                    advice.append(self._advice(place, *best, f"s{len(advice) + 1}", found, card))
+            steps = pool.steps
+        finally:
+            pool.close()
+        guidance = Guidance(
+            env_id=card.env_id,
+            diagnosis=_diagnosis(found[:searched], advice, sparse),
+            advice=tuple(advice),
+            scales=scales_from(np.concatenate([v.states for v in views]), card.variable_names),
+            reward_scale=reward_scale(views),
+            provenance=Provenance(explainer="search"),
+        )
+        facts = {"places": searched, "advice": len(advice), "branches_per_candidate": repeats, "horizon": horizon}
+        return Explanation(guidance, env_steps=steps, facts=facts)
+
+    def _candidates(self, card: TaskCard) -> Iterator[Action]:
+        if card.action.kind == "discrete":
+            yield from (Action(index=i) for i in range(len(card.action.names)))
+            return
+        rng = np.random.default_rng(self.seed)
+        reach = DELTA * (np.array(card.action.high) - np.array(card.action.low))
+        for _ in range(self.config.search_candidates):
+            values = rng.uniform(-reach, reach)
+            yield Action(values=tuple(round(float(v), 3) for v in values), delta=True)
+
+    @staticmethod
+    def _advice(
+        place: Place, action: Action, hold: int, gain: str, name: str, found: Sequence[Place], card: TaskCard
+    ) -> Advice:
+        evidence = evidence_at(place.view, place.step, card)
+        largest = max(p.fall for p in found)
+        return Advice(
+            id=name,
+            kind="state",
+            why=f"{_fall_words(place)} {gain}",
+            evidence=evidence,
+            near=Near(point=evidence.state, radius=RADIUS),
+            action=action,
+            hold=hold,
+            reward=-round(place.fall / largest, 2) if largest > 0 else None,
+        )
+
+
+class _Visited:
+    """The states of the collected episodes, to measure how new another state is."""
+
+    def __init__(self, views: Sequence[View]):
+        states = np.concatenate([v.states for v in views])
+        low, high = states.min(axis=0), states.max(axis=0)
+        self._centre, self._half = (low + high) / 2, np.maximum((high - low) / 2, 1e-9)
+        self._constant = high - low < 1e-9
+        stride = max(1, -(-len(states) // VISITED))
+        self._states = self._scaled(states[::stride])
+
+    def _scaled(self, states: np.ndarray) -> np.ndarray:
+        # A variable that never varied has no scale of its own; any change of it counts as one whole range.
+        scaled = (states - self._centre) / self._half
+        return np.where(self._constant, np.clip(scaled, -2, 2), scaled)
+
+    def novelty(self, states: np.ndarray) -> np.ndarray:
+        """(N, V) → (N,) Euclidean distance to the nearest collected state."""
+        scaled = self._scaled(states)
+        return np.array([float(np.sqrt(((self._states - s) ** 2).sum(axis=1).min())) for s in scaled])
+
+
+@dataclass
+class _Branch:
+    plan: int
+    seed: int
+    observation: Any
+    rng: np.random.Generator
+    total: float = 0.0
+    over: bool = False
+
+
+class _Brancher:
+    def __init__(self, actor: Actor, describer: Describer, visited: _Visited, horizon: int):
+        self.actor, self.describer, self.visited, self.horizon = actor, describer, visited, horizon
+        action = describer.card.action
+        self.hold = HOLD_DISCRETE if action.kind == "discrete" else HOLD_CONTINUOUS
+        self.low, self.high = np.array(action.low), np.array(action.high)
+
+    def run(
+        self, pool: BranchPool, episode: Episode, place: Place, plans: Sequence[Action | None], seeds: Sequence[int]
+    ) -> list[list[Outcome]]:
+        """Outcomes [plan][seed]; branches with the same seed meet the same noise, whatever the plan."""
+        todo = [(plan, seed) for seed in seeds for plan in range(len(plans))]
+        outcomes: list[list[Outcome]] = [[] for _ in plans]
+        for start in range(0, len(todo), len(pool.envs)):
+            branches = []
+            for i, (plan, seed) in enumerate(todo[start : start + len(pool.envs)]):
+                pool.place(i, episode, place.step, noise_seed=seed)
+                rng = np.random.default_rng([seed, 2])
+                branches.append(_Branch(plan, seed, episode.observation(place.step), rng))
+            for t in range(self.horizon):
+                if not self._advance(pool, branches, plans if t < self.hold else (), place.view.deterministic):
+                    break
+            ends = self.visited.novelty(self.describer.variables(stack([b.observation for b in branches])))
+            for branch, novelty in zip(branches, ends, strict=True):
+                outcomes[branch.plan].append(Outcome(branch.total, float(novelty)))
+        return outcomes
+
+    def _advance(
+        self, pool: BranchPool, branches: Sequence[_Branch], plans: Sequence[Action | None], deterministic: bool
+    ) -> bool:
+        """One step of all branches that are not over; False if there are none."""
+        going = [(i, b) for i, b in enumerate(branches) if not b.over]
+        if not going:
+            return False
+        own = self.actor.act(stack([b.observation for _, b in going]), deterministic, [b.rng for _, b in going])
+        for (i, branch), action in zip(going, own, strict=True):
+            plan = plans[branch.plan] if plans else None
+            branch.observation, reward, terminated, truncated, _ = pool.step(i, self._applied(plan, action))
+            branch.total += reward
+            branch.over = terminated or truncated
+        return True
+
+    def _applied(self, plan: Action | None, own: Any) -> Any:
+        if plan is None:
+            return own
+        if plan.index is not None:
+            return np.asarray(own).dtype.type(plan.index)
+        moved = np.clip(np.asarray(own, dtype=np.float64).reshape(-1) + np.array(plan.values), self.low, self.high)
+        return moved.reshape(np.shape(own)).astype(np.asarray(own).dtype)
+
+
+def _best(
+    place: Place, candidates: Sequence[Action], outcomes: Sequence[Sequence[Outcome]], horizon: int, card: TaskCard
+) -> tuple[Action, int, str] | None:
+    """The candidate that gains most true return over the agent's own way; where none changes the return, the one
+    that leads farthest from where the agent has been. None where nothing gains."""
+    own, tried = outcomes[0], outcomes[1:]
+    totals = [float(np.mean([o.total - b.total for o, b in zip(t, own, strict=True)])) for t in tried]
+    novelties = [float(np.mean([o.novelty - b.novelty for o, b in zip(t, own, strict=True)])) for t in tried]
+    by_return = any(abs(g) > 1e-9 for g in totals)
+    gains = totals if by_return else novelties
+    best = int(np.argmax(gains))
+    if gains[best] <= 1e-9:
+        return None
+    action = candidates[best]
+    hold = HOLD_DISCRETE if action.index is not None else HOLD_CONTINUOUS
+    if action.index is not None:
+        what = f"holding action {action.index} ({card.action.names[action.index]})"
+    else:
+        deltas = ", ".join(f"{n} {v:+g}" for n, v in zip(card.action.names, action.values or (), strict=True))
+        what = f"adding {deltas} to the action"
+    branches = f"mean of {len(own)} pair{'s' if len(own) > 1 else ''} of branches"
+    if by_return:
+        words = f"{what} for {hold} steps gained {number(gains[best])} over {horizon} steps ({branches})."
+    else:
+        words = (
+            f"{what} for {hold} steps ended {number(gains[best])} farther from all states visited so far, "
+            f"{horizon} steps later ({branches}); the return was the same."
+        )
+    return action, hold, f"In a search, {words}"
+
+
+def _fall_words(place: Place) -> str:
+    value, t = place.view.value, place.step
+    if value is None or place.fall <= 0:
+        return "The agent's value shows no fall here; a state at an even distance."
+    end = min(t + SPAN, len(place.view) - 1)
+    if value[t] - value[end] >= 0.5 * place.fall:
+        return (
+            f"The agent's value fell from {number(float(value[t]))} to {number(float(value[end]))} in {end - t} steps."
+        )
+    return f"The step from here went worse than the agent expected by {number(place.fall)} (TD error)."
+
+
+def _diagnosis(found: Sequence[Place], advice: Sequence[Advice], sparse: bool) -> str:
+    episodes = len({p.view.index for p in found})
+    judged = "led farther from the states it has visited" if sparse else "gained return in short branches"
+    return (
+        f"LLM-free: nobody has read the episodes, so there is no reason given. The agent's own value estimate falls "
+        f"most at {len(found)} states of {episodes} episodes; at {len(advice)} of them some other action {judged}."
+    )
