@@ -10,10 +10,22 @@ from html.parser import HTMLParser
 import gymnasium as gym
 import numpy as np
 import pytest
+
 from unstuck.config import AgentConfig, RunConfig, TaskConfig
 from unstuck.episodes import Episode, EpisodeSet
 from unstuck.guidance import (
-    Action, Advice, AnyOf, Condition, Evidence, Guidance, Near, Progress, Provenance, Term, Verdict, save_guidance,
+    Action,
+    Advice,
+    AnyOf,
+    Condition,
+    Evidence,
+    Guidance,
+    Near,
+    Progress,
+    Provenance,
+    Term,
+    Verdict,
+    save_guidance,
 )  # fmt: skip
 from unstuck.report import outcome, report
 from unstuck.run import Run, StageRecord, write_json
@@ -56,6 +68,10 @@ def add_episodes(run: Run, steps=60) -> None:
     enter(run, "collect", 2400, 2.5, deterministic=[-200.0] * 6, sampled=[-200.0] * 6, snapshots="deepcopy")
 
 
+def judged(status, gain, low, high, steps=320) -> Verdict:
+    return Verdict(status=status, metric="progress", gain=gain, low=low, high=high, pairs=8, steps=steps)
+
+
 def guidance() -> Guidance:
     slow = Condition(variable="velocity", abs=True, op="<", value=0.01)
     right = Condition(variable="velocity", op=">", value=0.001)
@@ -68,19 +84,19 @@ def guidance() -> Guidance:
             Advice(id="s1", kind="state", why=f"At the turning point it should let itself fall back. {EVIL}",
                    evidence=Evidence(episode=0, step=20, state={"position": -0.71, "velocity": -0.0123}),
                    near=Near(point={"position": -0.71}, radius=0.1), action=Action(index=0), hold=4, reward=0.5,
-                   verdict=Verdict(status="helpful", metric="progress", gain=0.31, low=0.12, high=0.5, pairs=8, steps=320)),
+                   verdict=judged("helpful", 0.31, 0.12, 0.5)),
             Advice(id="s2", kind="state", why="Pushing against its own speed wastes the swing.", when=(slow,),
                    evidence=Evidence(episode=1, step=55, state={"position": -0.4, "velocity": 0.01}),
                    action=Action(index=2), reward=-0.25,
-                   verdict=Verdict(status="harmful", metric="progress", gain=-0.2, low=-0.3, high=-0.1, pairs=8, steps=320)),
+                   verdict=judged("harmful", -0.2, -0.3, -0.1)),
             Advice(id="r1", kind="rule", why="Push the way it moves.", when=(right,), action=Action(index=2),
-                   verdict=Verdict(status="unresolved", metric="progress", gain=0.02, low=-0.1, high=0.14, pairs=8, steps=160)),
+                   verdict=judged("unresolved", 0.02, -0.1, 0.14, 160)),
             Advice(id="r2", kind="rule", why="Else push left.", when=(edge,), action=Action(index=0), enabled=False),
         ),
-        reward_terms=(Term(variable="velocity", abs=True, above=0.02, weight=2, cap=0.05, why="Speed is height to come."),),
-        progress=Progress(terms=(Term(variable="position", weight=1, cap=1.2),), aggregate="max", why="Right is where the flag is."),
+        reward_terms=(Term(variable="velocity", abs=True, above=0.02, weight=2, cap=0.05, why="Speed is height."),),
+        progress=Progress(terms=(Term(variable="position", weight=1, cap=1.2),), aggregate="max", why="The flag."),
         set_verdict=Verdict(status="helpful", metric="return", gain=30.0, low=None, high=None, pairs=4, steps=1600),
-        provenance=Provenance(explainer="llm", model="some:model", dropped=(f"rule 3: unknown variable 'speed' {EVIL}",)),
+        provenance=Provenance(explainer="llm", model="some:model", dropped=(f"rule 3: no variable 'speed' {EVIL}",)),
     )  # fmt: skip
 
 
@@ -99,7 +115,9 @@ def add_training(run: Run, arms=("ppo", "unstuck"), seeds=(1, 2, 3)) -> None:
                     "hit_rate": None if arm == "ppo" else 0.4 - 0.01 * i, "episodes": 10,
                 })  # fmt: skip
             (folder / "curve.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"steps": 9')
-            write_json(folder / "info.json", {"arm": arm, "seed": seed, "charged": charged, "warnings": [f"odd {EVIL}"]})
+            write_json(
+                folder / "info.json", {"arm": arm, "seed": seed, "charged": charged, "warnings": [f"odd {EVIL}"]}
+            )
             enter(run, f"train/{arm}/{seed}", charged["train"], 20.0)
 
 
@@ -126,7 +144,10 @@ def add_scores(run: Run, ppo=PPO, guided=GUIDED, sampled=None) -> None:
         },
     }  # fmt: skip
     arms = {
-        a: {"charged": {"train": 28672} if a == "ppo" else {"collect": 2400, "verify": 2400, "train": 24576}, "seeds": {}}
+        a: {
+            "charged": {"train": 28672} if a == "ppo" else {"collect": 2400, "verify": 2400, "train": 24576},
+            "seeds": {},
+        }
         for a in per_seed
     }
     (run.root / "evaluate").mkdir(exist_ok=True)
@@ -138,7 +159,9 @@ def add_scores(run: Run, ppo=PPO, guided=GUIDED, sampled=None) -> None:
 def full_run(root) -> Run:
     run = make_run(root)
     add_episodes(run)
-    enter(run, "explain", 0, 31.0, explainer="llm", tokens_in=8123, tokens_out=1954, cost_usd=0.0412, calls=1, replayed=0)
+    enter(
+        run, "explain", 0, 31.0, explainer="llm", tokens_in=8123, tokens_out=1954, cost_usd=0.0412, calls=1, replayed=0
+    )
     enter(run, "verify", 2400, 4.0, enabled=True)
     save_guidance(guidance(), run.guidance_path)
     add_training(run)
@@ -159,7 +182,9 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self._stack.append(tag)
-        self.addresses += [v for k, v in attrs if k in ("src", "href", "xlink:href", "action", "srcset", "data", "poster")]
+        self.addresses += [
+            v for k, v in attrs if k in ("src", "href", "xlink:href", "action", "srcset", "data", "poster")
+        ]
 
     def handle_endtag(self, tag):
         while self._stack and self._stack.pop() != tag:
@@ -272,7 +297,7 @@ def test_every_stage_may_be_missing(tmp_path, stages):
     page = Page(report(run).read_text(encoding="utf-8"))
     for i, stage in enumerate(("collect", "explain", "verify", "train", "evaluate")):
         missing = f"unstuck {stage} {run.root}" in page.text
-        if stage == "verify" and stages < 2 or stage == "collect":
+        if (stage == "verify" and stages < 2) or stage == "collect":
             continue  # said together with the stage before
         assert missing == (i >= stages), stage
 

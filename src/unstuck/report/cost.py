@@ -35,7 +35,7 @@ def _llm(data: RunData) -> list[tuple[str, str]]:
     return [
         ("Tokens in", _count(facts.get("tokens_in"))),
         ("Tokens out", _count(facts.get("tokens_out"))),
-        ("Money", words.money(float(cost) if is_number(cost) else None)),
+        ("Money", words.money(cost if is_number(cost) else None)),
         ("Calls", _count(facts.get("calls"))),
         ("Replayed from recordings", _count(facts.get("replayed"))),
     ]

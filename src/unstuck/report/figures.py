@@ -116,7 +116,7 @@ def _thousands():
 def _figure(height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
 
-    fig = Figure(figsize=(5.2, height), layout="constrained")
+    fig = Figure(figsize=(4.7, height), layout="constrained")
     axes = list(np.atleast_1d(fig.subplots(panels, 1, sharex=True)))
     for ax in axes:
         ax.patch.set_alpha(0)

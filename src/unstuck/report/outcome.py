@@ -144,8 +144,9 @@ def print_outcome(run: Run, console: Console) -> None:
 
     result = outcome(run)
     if result.rows:
-        table = Table(title=Text(f"{result.agent} on {result.task}"), title_justify="left", caption_justify="left",
-                      caption="return per episode, mean [95 % interval]; before: over episodes, else over seeds")  # fmt: skip
+        # The title is printed above: a table's own is wrapped to the table's width.
+        console.print(Text(f"{result.agent} on {result.task}", style="bold"))
+        table = Table()
         table.add_column("")
         for heading in ("deterministic", "sampled", "environment steps"):
             table.add_column(heading, justify="right")
@@ -153,6 +154,7 @@ def print_outcome(run: Run, console: Console) -> None:
             steps = "-" if row.steps is None else f"{row.steps:,}"
             table.add_row(row.label, _show(row.deterministic), _show(row.sampled), steps)
         console.print(table)
+        console.print(Text("Return per episode: mean [95 % interval], over seeds; before: over episodes.", style="dim"))
     # Text objects: what a model said is shown as it is, never read as the console's markup.
     if result.diagnosis:
         console.print(Text(f"Diagnosis: {result.diagnosis}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from unstuck import tasks
+from unstuck.config import RunConfig
 from unstuck.episodes import EpisodeSet
 from unstuck.errors import UnstuckError
-from unstuck.guidance import Advice, Guidance
+from unstuck.guidance import Advice, Guidance, conditions_of
 from unstuck.matching import Conditions, Terms
 from unstuck.report import words
 from unstuck.report.cost import cost_tables
@@ -81,7 +83,7 @@ def context(data: RunData) -> dict[str, Any]:
         "versions": _versions(run.manifest.unstuck),
         "digest": digest(run.agent_path),
         "settings": run.config.model_dump_json(indent=2),
-        "train_seeds": ", ".join(str(s) for s in run.config.train.seeds),
+        "seeds": _seeds(run.config),
     }
 
 
@@ -146,7 +148,7 @@ def _differences(data: RunData) -> list[dict[str, str]]:
     """Each guided arm minus the control, in both modes."""
     by_arm = data.scores.difference.items() if data.scores else ()
     return [
-        {"label": f"{arm_name(arm)} minus {arm_name(CONTROL)}"}
+        {"label": f"{arm_name(arm)} minus PPO"}
         | {m: words.interval(i.mean, i.low, i.high, i.n) for m, i in modes.items()}
         for arm, modes in by_arm
         if modes
@@ -159,13 +161,16 @@ def _coach(guidance: Guidance, data: RunData) -> str:
     explainer = source.explainer or str(facts.get("explainer") or "")
     if explainer == "search":
         return "the LLM-free explainer (value drops for where, search in the simulator for what); no language model"
+    if explainer != "llm":
+        return explainer
     model = source.model or str(facts.get("model") or "")
-    return f"{model or 'a language model'} (explainer: {explainer})" if model or explainer == "llm" else explainer
+    return f"the language model {model}" if model else "a language model"
 
 
 def _advice(guidance: Guidance | None, text: Words, values: np.ndarray | None, frames: Frames) -> dict[str, Any]:
     if guidance is None:
-        return {"states": [], "rules": [], "terms": [], "progress": None, "checked": [], "dropped": (), "frame_problem": ""}
+        lists: dict[str, Any] = {k: [] for k in ("states", "rules", "terms", "checked", "dropped")}
+        return lists | {"progress": None, "frame_problem": ""}
     names = list(text.names)
     shown = [_piece(a, text, frames.urls) for a in guidance.advice]
     by_kind = {k: [p for p, a in zip(shown, guidance.advice, strict=True) if a.kind == k] for k in ("state", "rule")}
@@ -197,10 +202,11 @@ def _piece(advice: Advice, text: Words, frames: Mapping[str, str]) -> dict[str, 
         "kind": "rule" if advice.kind == "rule" else "critical state",
         "why": advice.why,
         "where": f"Episode {evidence.episode}, step {evidence.step}" if evidence else "",
-        "state": [(n, text.value(n, v)) for n, v in evidence.state.items()] if evidence else [],
+        "state": _state(advice, text),
         "when": text.when(advice.when) if advice.when is not None else "",
         "near": advice.near is not None,
         "action": text.action(advice.action, advice.hold) if advice.action else "",
+        "meaning": text.meaning(advice.action) if advice.action else "",
         "reward": None if advice.reward is None else f"{advice.reward:+.2g}",
         "verdict": _verdict(advice.verdict),
         "used": advice.enabled and advice.verdict.status != "harmful",
@@ -208,6 +214,16 @@ def _piece(advice: Advice, text: Words, frames: Mapping[str, str]) -> dict[str, 
         "frame": frames.get(advice.id),
         "share": None,
     }
+
+
+def _state(advice: Advice, text: Words) -> list[tuple[str, str]]:
+    """The variables at the evidence, those first that the advice speaks of."""
+    if advice.evidence is None:
+        return []
+    named = {c.variable for c in conditions_of(advice.when or ())} | set(advice.near.point if advice.near else ())
+    named |= {n for n in advice.evidence.state if re.search(rf"\b{re.escape(n)}\b", advice.why)}
+    ordered = sorted(advice.evidence.state.items(), key=lambda item: item[0] not in named)
+    return [(n, text.value(n, v)) for n, v in ordered]
 
 
 def _verdict(verdict: Any) -> dict[str, Any]:
@@ -260,8 +276,8 @@ def _caveats(data: RunData) -> list[str]:
     found = []
     if seeds:
         found.append(
-            f"{words.plural(seeds, 'training seed')} per arm. Intervals of the arms are Student's t over seeds, 95 %; that "
-            "of the agent before is over episodes of one agent; that of the difference is Welch's."
+            f"{words.plural(seeds, 'training seed')} per arm. Intervals are at 95 %: of an arm, Student's t over its "
+            "seeds; of the difference, Welch's; of the agent before, Student's t over the episodes of that one agent."
         )
         if seeds < 5:
             found.append("Fewer than five seeds: intervals are wide, and a lucky or unlucky seed weighs much.")
@@ -280,13 +296,20 @@ def _caveats(data: RunData) -> list[str]:
 
 def _commands(data: RunData) -> list[str]:
     config, manifest = data.run.config, data.run.manifest
-    parts = ["unstuck refine", _quoted(config.agent.agent or Path(manifest.agent_file).name), f"--env {_quoted(config.task.env)}"]
+    agent = config.agent.agent or Path(manifest.agent_file).name
+    parts = ["unstuck refine", _quoted(agent), f"--env {_quoted(config.task.env)}"]
     if config.agent.vecnormalize:
         parts.append(f"--vecnormalize {_quoted(str(config.agent.vecnormalize))}")
     if config.llm.model:
         parts.append(f"--llm {_quoted(config.llm.model)}")
     whole = " ".join([*parts, f"--run {_quoted(str(data.run.root))}"])
     return [whole, f"unstuck report {_quoted(str(data.run.root))}"]
+
+
+def _seeds(config: RunConfig) -> str:
+    training = ", ".join(str(s) for s in config.train.seeds)
+    first = f"collecting from {config.collect.seed}, verifying from {config.verify.seed}"
+    return f"training {training}; {first}, evaluating from {config.evaluate.seed}"
 
 
 def _quoted(text: str) -> str:

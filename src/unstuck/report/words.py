@@ -55,8 +55,9 @@ def interval(mean: float | None, low: float | None, high: float | None, n: int |
 
 
 def minus(text: Any) -> str:
-    """Hyphens that stand for a minus sign become one."""
-    return re.sub(r"(?<![\w)\]-])-(?=[\d.])", "−", str(text))
+    """Hyphens that stand for a minus sign become one, and the bounds of an interval stay on one line."""
+    with_minus = re.sub(r"(?<![\w)\]-])-(?=[\d.])", "−", str(text))
+    return re.sub(r"\[(\S+), (\S+)\]", "[\\1,\u00a0\\2]", with_minus)
 
 
 def percent(share: float | None) -> str:
@@ -129,6 +130,11 @@ class Words:
             labels = names if len(names) == len(values) else tuple(f"dimension {i}" for i in range(len(values)))
             text = _continuous(values, labels, unit, action.delta)
         return f"{text}, held for {hold} steps" if hold > 1 else text
+
+    def meaning(self, action: Action) -> str:
+        """What the card says of a discrete action, '' where it says nothing."""
+        texts = self._actions.descriptions if self._actions else ()
+        return texts[action.index] if action.index is not None and action.index < len(texts) else ""
 
     def term(self, term: Term) -> str:
         """`-2 for each rad by which the size of pitch exceeds 0.4 rad, up to 1 rad, while vx is above 0 m/s`."""
