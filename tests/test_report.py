@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 import zipfile
+from html import unescape
 from html.parser import HTMLParser
 
 import gymnasium as gym
@@ -28,6 +30,7 @@ from unstuck.guidance import (
     save_guidance,
 )  # fmt: skip
 from unstuck.report import outcome, report
+from unstuck.report.page import toml
 from unstuck.run import Run, StageRecord, write_json
 from unstuck.stats import difference_interval, mean_interval
 
@@ -268,7 +271,16 @@ def test_cost_and_reproduction(page):
     assert "Fewer than five seeds" in page.text
     for name in ("python", "stable-baselines3", "torch", "gymnasium"):
         assert name in page.text
-    assert '"late_checkpoints": 3' in page.text
+    settings = unescape(re.search(r"--config.*?<pre>(.*?)</pre>", page.html, re.S)[1])
+    assert RunConfig.model_validate(tomllib.loads(settings)).train.late_checkpoints == 3
+
+
+def test_settings_read_back_as_they_were():
+    odd = {"a b": [1, 2.5, {"c": "d"}], "deep": {"x": True, "é": "ü\n", "y": {"z": []}}, "none": {}}
+    task = TaskConfig(env='A "b"-v0\\', env_kwargs=odd)
+    config = RunConfig(task=task, agent=AgentConfig(agent="x'y"))
+    text = toml(config.model_dump(mode="json", exclude_none=True))
+    assert RunConfig.model_validate(tomllib.loads(text)) == config
 
 
 def test_same_run_same_page(tmp_path):

@@ -87,7 +87,7 @@ def curves_figure(curves: Sequence[Curve], key: str, label: str, name: str, befo
     if not drawn:
         return ""
     if before is not None:
-        ax.axhline(before, color=COLOURS["before"], linewidth=1, linestyle=(0, (1, 2)), label="Before (sampled)")
+        ax.axhline(before, color=COLOURS["before"], linewidth=1, linestyle=(0, (1, 2)), label="Before")
     ax.set_xlim(left=0)
     ax.set_xlabel("environment steps charged")
     ax.set_ylabel(label)

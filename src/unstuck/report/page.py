@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -82,7 +83,7 @@ def context(data: RunData) -> dict[str, Any]:
         "commands": _commands(data),
         "versions": _versions(run.manifest.unstuck),
         "digest": digest(run.agent_path),
-        "settings": run.config.model_dump_json(indent=2),
+        "settings": toml(run.config.model_dump(mode="json", exclude_none=True)),
         "seeds": _seeds(run.config),
     }
 
@@ -310,6 +311,28 @@ def _seeds(config: RunConfig) -> str:
     training = ", ".join(str(s) for s in config.train.seeds)
     first = f"collecting from {config.collect.seed}, verifying from {config.verify.seed}"
     return f"training {training}; {first}, evaluating from {config.evaluate.seed}"
+
+
+def toml(data: Mapping[str, Any], name: str = "") -> str:
+    """Nested settings as a TOML file, which `--config` reads back."""
+    tables = {k: v for k, v in data.items() if isinstance(v, dict) and v}
+    lines = [f"{_key(k)} = {_toml_value(v)}" for k, v in data.items() if k not in tables]
+    if name and lines:
+        lines.insert(0, f"[{name}]")
+    rest = [toml(v, f"{name}.{_key(k)}".lstrip(".")) for k, v in tables.items()]
+    return "\n\n".join(part for part in ("\n".join(lines), *rest) if part)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_key(k)} = {_toml_value(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    return json.dumps(value, ensure_ascii=False)  # strings, numbers and booleans are the same in JSON
+
+
+def _key(text: str) -> str:
+    return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else json.dumps(text)
 
 
 def _quoted(text: str) -> str:
