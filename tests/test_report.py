@@ -30,7 +30,7 @@ from unstuck.guidance import (
     save_guidance,
 )  # fmt: skip
 from unstuck.report import outcome, report
-from unstuck.report.page import toml
+from unstuck.report.reproduce import toml
 from unstuck.run import Run, StageRecord, write_json
 from unstuck.stats import difference_interval, mean_interval
 

@@ -66,9 +66,11 @@ def _dot_with_interval(
     ax.plot([value.mean], [y], mark, color=shade, markersize=7)
 
 
-def curves_figure(curves: Sequence[Curve], key: str, label: str, name: str, before: float | None = None) -> str:
+def curves_figure(
+    curves: Sequence[Curve], key: str, label: str, name: str, before: float | None = None, share: bool = False
+) -> str:
     """Mean over seeds (thick) and each seed (thin) of one quantity against the environment steps charged; '' where
-    no run has recorded it."""
+    no run has recorded it. A `share` is drawn from 0 to 100 %."""
     arms = sorted({c.arm for c in curves}, key=lambda a: (a != CONTROL, a))
     fig, (ax,) = _figure(height=2.9)
     drawn = False
@@ -89,6 +91,11 @@ def curves_figure(curves: Sequence[Curve], key: str, label: str, name: str, befo
     if before is not None:
         ax.axhline(before, color=COLOURS["before"], linewidth=1, linestyle=(0, (1, 2)), label="Before")
     ax.set_xlim(left=0)
+    if share:
+        from matplotlib.ticker import PercentFormatter
+
+        ax.set_ylim(0, 1.03)
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     ax.set_xlabel("environment steps charged")
     ax.set_ylabel(label)
     ax.grid(axis="y", color=_FAINT, linewidth=0.5)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
-import os
-import platform
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from unstuck import tasks
-from unstuck.config import RunConfig
 from unstuck.episodes import EpisodeSet
 from unstuck.errors import UnstuckError
 from unstuck.guidance import Advice, Guidance, conditions_of
@@ -25,11 +20,9 @@ from unstuck.report.data import CONTROL, RunData
 from unstuck.report.figures import curves_figure, scores_figure
 from unstuck.report.frames import Frames, render_frames
 from unstuck.report.outcome import outcome_of
+from unstuck.report.reproduce import reproduce
 from unstuck.report.words import Words, arm_name
-from unstuck.run import digest
 from unstuck.tasks.card import Describer
-
-_VERSIONS = ("unstuck", "stable-baselines3", "torch", "gymnasium", "mujoco", "numpy", "pydantic-ai-slim")
 
 
 def render(data: RunData) -> str:
@@ -80,11 +73,7 @@ def context(data: RunData) -> dict[str, Any]:
         "warnings": _warnings(data),
         **cost_tables(data),
         "caveats": _caveats(data),
-        "commands": _commands(data),
-        "versions": _versions(run.manifest.unstuck),
-        "digest": digest(run.agent_path),
-        "settings": toml(run.config.model_dump(mode="json", exclude_none=True)),
-        "seeds": _seeds(run.config),
+        **reproduce(run),
     }
 
 
@@ -95,7 +84,7 @@ def _figures(data: RunData) -> dict[str, str]:
     return {
         "scores": scores_figure(scores) if scores and scores.arms else "",
         "curves": curves_figure(curves, "return_mean", "training return", "curves", before.mean if before else None),
-        "hits": curves_figure(guided, "hit_rate", "share of steps with advice", "hits"),
+        "hits": curves_figure(guided, "hit_rate", "share of steps with advice", "hits", share=True),
     }
 
 
@@ -163,7 +152,7 @@ def _coach(guidance: Guidance, data: RunData) -> str:
     if explainer == "search":
         return "the LLM-free explainer (value drops for where, search in the simulator for what); no language model"
     if explainer != "llm":
-        return explainer
+        return "a person (guidance written by hand)" if explainer == "by hand" else explainer
     model = source.model or str(facts.get("model") or "")
     return f"the language model {model}" if model else "a language model"
 
@@ -289,63 +278,10 @@ def _caveats(data: RunData) -> list[str]:
     if scores and CONTROL not in scores.arms:
         found.append("There is no control: what PPO alone would have reached with the same budget is not known.")
     if data.curves:
-        found.append("Learning curves show the policy with sampled actions while it learns, which may be guided then.")
+        found.append(
+            "Learning curves show training: actions are sampled, and may be guided. A point is the mean over the "
+            "episodes that ended since the last one, among which short episodes come first."
+        )
     agent = run.config.train.method
     found.append(f"The finding is about this one agent on this one task, with the method {agent!r}.")
     return found
-
-
-def _commands(data: RunData) -> list[str]:
-    config, manifest = data.run.config, data.run.manifest
-    agent = config.agent.agent or Path(manifest.agent_file).name
-    parts = ["unstuck refine", _quoted(agent), f"--env {_quoted(config.task.env)}"]
-    if config.agent.vecnormalize:
-        parts.append(f"--vecnormalize {_quoted(str(config.agent.vecnormalize))}")
-    if config.llm.model:
-        parts.append(f"--llm {_quoted(config.llm.model)}")
-    whole = " ".join([*parts, f"--run {_quoted(str(data.run.root))}"])
-    return [whole, f"unstuck report {_quoted(str(data.run.root))}"]
-
-
-def _seeds(config: RunConfig) -> str:
-    training = ", ".join(str(s) for s in config.train.seeds)
-    first = f"collecting from {config.collect.seed}, verifying from {config.verify.seed}"
-    return f"training {training}; {first}, evaluating from {config.evaluate.seed}"
-
-
-def toml(data: Mapping[str, Any], name: str = "") -> str:
-    """Nested settings as a TOML file, which `--config` reads back."""
-    tables = {k: v for k, v in data.items() if isinstance(v, dict) and v}
-    lines = [f"{_key(k)} = {_toml_value(v)}" for k, v in data.items() if k not in tables]
-    if name and lines:
-        lines.insert(0, f"[{name}]")
-    rest = [toml(v, f"{name}.{_key(k)}".lstrip(".")) for k, v in tables.items()]
-    return "\n\n".join(part for part in ("\n".join(lines), *rest) if part)
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_key(k)} = {_toml_value(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
-    return json.dumps(value, ensure_ascii=False)  # strings, numbers and booleans are the same in JSON
-
-
-def _key(text: str) -> str:
-    return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else json.dumps(text)
-
-
-def _quoted(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)
-
-
-def _versions(run_by: str) -> list[tuple[str, str]]:
-    found = [("python", platform.python_version())]
-    for name in _VERSIONS:
-        try:
-            found.append((name, importlib.metadata.version(name)))
-        except importlib.metadata.PackageNotFoundError:
-            found.append((name, run_by if name == "unstuck" else "not installed"))
-    return [*found, ("platform", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores")]

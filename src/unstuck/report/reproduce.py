@@ -1,0 +1,76 @@
+"""How to get the same run again: commands, seeds, versions, settings."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unstuck.config import RunConfig
+from unstuck.run import Run, digest
+
+_VERSIONS = ("unstuck", "stable-baselines3", "torch", "gymnasium", "mujoco", "numpy", "pydantic-ai-slim")
+
+
+def reproduce(run: Run) -> dict[str, Any]:
+    """Values of the template: `commands`, `versions`, `digest` of the agent, `settings` as TOML, `seeds`."""
+    return {
+        "commands": _commands(run),
+        "versions": _versions(run.manifest.unstuck),
+        "digest": digest(run.agent_path),
+        "settings": toml(run.config.model_dump(mode="json", exclude_none=True)),
+        "seeds": _seeds(run.config),
+    }
+
+
+def _commands(run: Run) -> list[str]:
+    """From the agent to the page with the settings shown below, and the page alone."""
+    config, manifest = run.config, run.manifest
+    agent = config.agent.agent or Path(manifest.agent_file).name
+    parts = ["unstuck refine", shlex.quote(agent), f"--env {shlex.quote(config.task.env)}"]
+    whole = " ".join([*parts, f"--config settings.toml --run {shlex.quote(str(run.root))}"])
+    return [whole, f"unstuck report {shlex.quote(str(run.root))}"]
+
+
+def _seeds(config: RunConfig) -> str:
+    training = ", ".join(str(s) for s in config.train.seeds)
+    first = f"collecting from {config.collect.seed}, verifying from {config.verify.seed}"
+    return f"training {training}; {first}, evaluating from {config.evaluate.seed}"
+
+
+def toml(data: Mapping[str, Any], name: str = "") -> str:
+    """Nested settings as a TOML file, which `--config` reads back."""
+    tables = {k: v for k, v in data.items() if isinstance(v, dict) and v}
+    lines = [f"{_key(k)} = {_toml_value(v)}" for k, v in data.items() if k not in tables]
+    if name and lines:
+        lines.insert(0, f"[{name}]")
+    rest = [toml(v, f"{name}.{_key(k)}".lstrip(".")) for k, v in tables.items()]
+    return "\n\n".join(part for part in ("\n".join(lines), *rest) if part)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_key(k)} = {_toml_value(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    return json.dumps(value, ensure_ascii=False)  # strings, numbers and booleans are the same in JSON
+
+
+def _key(text: str) -> str:
+    return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else json.dumps(text, ensure_ascii=False)
+
+
+def _versions(run_by: str) -> list[tuple[str, str]]:
+    found = [("python", platform.python_version())]
+    for name in _VERSIONS:
+        try:
+            found.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            found.append((name, run_by if name == "unstuck" else "not installed"))
+    return [*found, ("platform", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores")]
