@@ -204,6 +204,8 @@ def test_both_branches_meet_the_same_luck(make_run) -> None:
     np.testing.assert_allclose(gains, gains.round(), atol=1e-4)
     assert np.abs(gains).max() <= 4
     assert gains.max() >= 1
+    # Each pair has a wind of its own.
+    assert len({round(p["without"]["return"] % 1, 4) for p in rows["one"]["pairs"]}) == 12
 
 
 @pytest.mark.parametrize("strategy", [DeepcopySnapshotter, ReplaySnapshotter])
@@ -240,6 +242,23 @@ def test_no_step_beyond_the_budget(make_run, limit: int) -> None:
     assert run.record("verify").env_steps <= limit
 
 
+def test_the_budget_counts_the_way_to_a_late_step(make_run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unstuck.workspace, "snapshotter_for", lambda factory: ReplaySnapshotter())
+    run = make_run(max_steps=1900, episode_pairs=0)
+    # 16 branches of 100 steps at most, and 25 steps of replay for each.
+    advise(run, state("late", RIGHT, step=25), state("soon", RIGHT, step=2))
+    assert statuses(verify(run)) == {"late": "untested", "soon": "helpful"}
+
+
+def test_the_check_of_the_set_gets_what_is_left(make_run) -> None:
+    run = make_run(max_steps=60, pairs=2, horizon=10, episode_pairs=1)
+    advise(run, rule("go", RIGHT))
+    guidance = verify(run)
+    assert guidance.advice[0].verdict.steps == 40
+    assert "budget" in guidance.set_verdict.note
+    assert run.record("verify").env_steps == 40
+
+
 def test_the_same_seed_gives_the_same_verdicts(make_run) -> None:
     advice = (state("one", STAY, hold=2), rule("far", RIGHT, ">", 2.0))
     results = []
@@ -251,11 +270,13 @@ def test_the_same_seed_gives_the_same_verdicts(make_run) -> None:
     assert results[0][1] != results[2][1]
 
 
-def test_other_advice_does_not_change_the_luck(make_run) -> None:
+def test_other_advice_does_not_change_the_luck_but_widens_the_interval(make_run) -> None:
     alone, beside = make_run(name="alone"), make_run(name="beside")
     advise(alone, state("one", STAY, hold=2))
     advise(beside, rule("go", RIGHT), state("one", STAY, hold=2))
-    assert verify(alone).advice[0].verdict.gain == verify(beside).advice[1].verdict.gain
+    one, other = verify(alone).advice[0].verdict, verify(beside).advice[1].verdict
+    assert one.gain == other.gain
+    assert other.low < one.low < one.high < other.high
 
 
 def test_an_edited_file_is_checked_and_nothing_is_lost(make_run) -> None:

@@ -11,6 +11,7 @@ from unstuck.matching import Matcher
 from unstuck.verify.branches import Branch, Execution, Start, _Running, executed
 from unstuck.verify.judge import Trial, judge
 from unstuck.verify.starts import View, completed, is_silent, starts_for
+from unstuck.verify.terms import check_terms
 
 NAMES = ("x", "y")
 GUIDANCE = Guidance(env_id="Toy-v0", diagnosis="")
@@ -96,6 +97,7 @@ def test_the_first_rule_that_applies_is_executed_and_held() -> None:
     execution = Execution(advice, Matcher(advice, GUIDANCE, NAMES))
     #                             near  far  held  none  far held  far
     assert play(execution, [0, 1.5, 3, 0, 0, 3, 3, 3]) == [None, 5, 7, 7, None, 7, 7, 7]
+    assert play(execution, [3, 1.5, 1.5]) == [7, 7, 5]
     assert play(execution, [3, 3], advised=False) == [None, None]
 
 
@@ -164,6 +166,11 @@ def test_a_return_that_differs_by_chance() -> None:
     mixed, ahead = [(2, 1), (1, 2), (2, 1), (1, 2)], [([3.0], [1.0])] * 4
     on_silent = verdict(trial(mixed, ahead), FURTHER, silent=True)
     assert (on_silent.status, on_silent.metric) == ("helpful", "progress over 20 steps")
+    # Two tests were made, so that the interval is wider than where progress alone could decide.
+    varied = [([3.0], [1.0]), ([2.0], [1.0])] * 2
+    two, one = verdict(trial(mixed, varied), FURTHER, silent=True), verdict(trial([(1, 1)] * 4, varied), FURTHER)
+    assert (two.gain, two.metric) == (one.gain, one.metric)
+    assert two.low < one.low
     on_dense = verdict(trial(mixed, ahead), FURTHER)
     assert (on_dense.status, on_dense.metric) == ("unresolved", "return over 100 steps")
 
@@ -188,3 +195,13 @@ def test_values_that_are_not_finite_are_no_verdict() -> None:
     assert (found.status, found.gain) == ("unresolved", None)
     assert "not finite" in found.note
     assert trial([(np.nan, 1)]).record(None)[0]["with"]["return"] is None
+
+
+# --------------------------------------------------------------------------------------------------- terms
+
+
+def test_terms_are_looked_at_after_each_step() -> None:
+    seen = [view(0, [9, 0, 2], [0, 1]), view(1, [9, 0, 6], [0, 3])]
+    (row,) = check_terms([Term(variable="x", above=0, weight=1, cap=100)], seen, NAMES)
+    assert (row["fires"], row["mean"], row["best"], row["worst"]) == (0.5, 2, 3, 1)
+    assert row["correlation"] == pytest.approx(1)
