@@ -42,10 +42,11 @@ def explain(run: Run, progress: Progress | None = None, *, model: Any = None) ->
     space = Workspace(run)
     name = chosen_explainer(run)
     mark = fingerprint(run, space)
-    if run.done("explain", mark):
+    if run.done("explain", mark) and run.advice_path.exists():
         return load_guidance(run.advice_path, space.describer.card)
     if name == "search":
-        progress.say("explain: without a language model (value drops, then search in the simulator)")
+        hint = "; name one with --llm.model" if run.config.llm.is_none else ""
+        progress.say(f"explain: without a language model (value drops, then search in the simulator){hint}")
     with run.stage("explain", mark) as draft, progress.task("explain", None) as bar:
         if name == "llm":
             bar.note(f"reply of {run.config.llm.model or 'a language model'}")

@@ -17,6 +17,9 @@ from unstuck.tasks.card import TaskCard
 
 FOLDER = Path(__file__).parent / "prompts"
 
+LEVELS = ((160, 16, 24, 10_000), (60, 12, 16, 64), (40, 8, 10, 24), (16, 4, 6, 10), (8, 4, 3, 4))
+"""Most and least rows of an episode, variables in them, variables described in full."""
+
 
 @cache
 def _environment() -> Environment:
@@ -40,7 +43,7 @@ def render(data: PromptData) -> str:
 
 def _levels() -> Iterator[tuple[int, int, int]]:
     """(rows of an episode, variables in them, variables described in full), from the richest to the barest."""
-    for most, least, columns, described in ((160, 16, 24, 10_000), (60, 12, 16, 64), (40, 8, 10, 24), (16, 4, 6, 10)):
+    for most, least, columns, described in LEVELS:
         rows = float(most)
         while rows >= least:
             yield int(rows), columns, described

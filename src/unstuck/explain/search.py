@@ -4,7 +4,7 @@ finds to do there. It runs where no model is configured, and is the yardstick of
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,8 @@ class Outcome:
 
     total: float
     novelty: float
-    """Distance of its last state to the nearest collected one, in variables scaled to [-1, 1]."""
+    """How far from all collected states it got: the largest distance of a state of it to the nearest collected one,
+    in variables scaled to [-1, 1]. 0 where it is not asked for."""
 
 
 def places(views: Sequence[View], count: int) -> list[Place]:
@@ -58,10 +59,11 @@ def places(views: Sequence[View], count: int) -> list[Place]:
     Where the critic is flat, steps at even distances."""
     ranked: list[tuple[int, float, Place]] = []
     for view in views:
-        score = np.minimum(view.drops(SPAN), 1e9)
-        if view.td_error is not None:
-            score = np.maximum(score, -view.td_error)
-        score = np.array(score, dtype=np.float64)
+        if view.td_error is None or not view.tension().any():
+            continue
+        # TD errors against their median: a critic that is wrong everywhere by the same amount points nowhere.
+        surprise = np.median(view.td_error) - view.td_error
+        score = np.maximum(view.drops(SPAN), surprise).astype(np.float64)
         score[-1] = 0.0  # the end itself is too late to do anything
         found = peaks(score, count, max(SPAN, len(view) // 20))
         ranked += [(rank, -score[t], Place(view, t, float(score[t]))) for rank, t in enumerate(found)]
@@ -95,17 +97,19 @@ class SearchExplainer:
         found = places(views, self.config.search_states)
         sparse = same_returns(views)
         horizon = HORIZON_SPARSE if sparse else HORIZON_DENSE
-        brancher = _Brancher(self.actor, describer, _Visited(views), horizon)
-        candidates = list(self._candidates(card))
-        branches = len(found) * (len(candidates) + 1) * horizon
+        brancher = _Brancher(self.actor, describer, _Visited(views) if sparse else None, horizon)
+        discrete = card.action.kind == "discrete"
+        plans = 1 + (len(card.action.names) if discrete else self.config.search_candidates)
+        branches = len(found) * plans * horizon
         repeats = int(np.clip(self.max_steps // max(branches, 1), 1, MAX_REPEATS))
-        pool = BranchPool(self.env_factory, min(16, (len(candidates) + 1) * repeats), self.snapshotter)
+        pool = BranchPool(self.env_factory, min(16, plans * repeats), self.snapshotter)
         advice: list[Advice] = []
         searched = 0
         try:
             for place in found:
                 if searched and pool.steps + branches // len(found) * repeats > self.max_steps:
                     break
+                candidates = list(self._candidates(card, searched))
                 seeds = [self.seed + 1_000 * searched + r for r in range(repeats)]
                 outcomes = brancher.run(pool, episodes[place.view.index], place, [None, *candidates], seeds)
                 searched += 1
@@ -126,11 +130,11 @@ class SearchExplainer:
         facts = {"places": searched, "advice": len(advice), "branches_per_candidate": repeats, "horizon": horizon}
         return Explanation(guidance, env_steps=steps, facts=facts)
 
-    def _candidates(self, card: TaskCard) -> Iterator[Action]:
+    def _candidates(self, card: TaskCard, place: int) -> Iterator[Action]:
         if card.action.kind == "discrete":
             yield from (Action(index=i) for i in range(len(card.action.names)))
             return
-        rng = np.random.default_rng(self.seed)
+        rng = np.random.default_rng([self.seed, place])
         reach = DELTA * (np.array(card.action.high) - np.array(card.action.low))
         for _ in range(self.config.search_candidates):
             values = rng.uniform(-reach, reach)
@@ -170,7 +174,7 @@ class _Visited:
         scaled = (states - self._centre) / self._half
         return np.where(self._constant, np.clip(scaled, -2, 2), scaled)
 
-    def novelty(self, states: np.ndarray) -> np.ndarray:
+    def distance(self, states: np.ndarray) -> np.ndarray:
         """(N, V) → (N,) Euclidean distance to the nearest collected state."""
         scaled = self._scaled(states)
         return np.array([float(np.sqrt(((self._states - s) ** 2).sum(axis=1).min())) for s in scaled])
@@ -182,12 +186,13 @@ class _Branch:
     seed: int
     observation: Any
     rng: np.random.Generator
+    trail: list[Any] = field(default_factory=list)
     total: float = 0.0
     over: bool = False
 
 
 class _Brancher:
-    def __init__(self, actor: Actor, describer: Describer, visited: _Visited, horizon: int):
+    def __init__(self, actor: Actor, describer: Describer, visited: _Visited | None, horizon: int):
         self.actor, self.describer, self.visited, self.horizon = actor, describer, visited, horizon
         action = describer.card.action
         self.hold = HOLD_DISCRETE if action.kind == "discrete" else HOLD_CONTINUOUS
@@ -208,10 +213,14 @@ class _Brancher:
             for t in range(self.horizon):
                 if not self._advance(pool, branches, plans if t < self.hold else (), place.view.deterministic):
                     break
-            ends = self.visited.novelty(self.describer.variables(stack([b.observation for b in branches])))
-            for branch, novelty in zip(branches, ends, strict=True):
-                outcomes[branch.plan].append(Outcome(branch.total, float(novelty)))
+            for branch in branches:
+                outcomes[branch.plan].append(Outcome(branch.total, self._novelty(branch)))
         return outcomes
+
+    def _novelty(self, branch: _Branch) -> float:
+        if self.visited is None:
+            return 0.0
+        return float(self.visited.distance(self.describer.variables(stack(branch.trail))).max())
 
     def _advance(
         self, pool: BranchPool, branches: Sequence[_Branch], plans: Sequence[Action | None], deterministic: bool
@@ -225,6 +234,8 @@ class _Brancher:
             plan = plans[branch.plan] if plans else None
             branch.observation, reward, terminated, truncated, _ = pool.step(i, self._applied(plan, action))
             branch.total += reward
+            if self.visited is not None:
+                branch.trail.append(branch.observation)
             branch.over = terminated or truncated
         return True
 
@@ -262,8 +273,8 @@ def _best(
         words = f"{what} for {hold} steps gained {number(gains[best])} over {horizon} steps ({branches})."
     else:
         words = (
-            f"{what} for {hold} steps ended {number(gains[best])} farther from all states visited so far, "
-            f"{horizon} steps later ({branches}); the return was the same."
+            f"{what} for {hold} steps got {number(gains[best])} farther from all states visited so far "
+            f"within {horizon} steps ({branches}; variables scaled to their range); the return was the same."
         )
     return action, hold, f"In a search, {words}"
 
@@ -283,7 +294,10 @@ def _fall_words(place: Place) -> str:
 def _diagnosis(found: Sequence[Place], advice: Sequence[Advice], sparse: bool) -> str:
     episodes = len({p.view.index for p in found})
     judged = "led farther from the states it has visited" if sparse else "gained return in short branches"
+    where = "those where the agent's own value estimate falls most"
+    if not any(p.fall > 0 for p in found):
+        where = "at even distances because the agent's value estimate is flat"
     return (
-        f"LLM-free: nobody has read the episodes, so there is no reason given. The agent's own value estimate falls "
-        f"most at {len(found)} states of {episodes} episodes; at {len(advice)} of them some other action {judged}."
+        f"LLM-free: nobody has read the episodes, so no reason is given. A search in the simulator looked at "
+        f"{len(found)} states of {episodes} episodes, {where}; at {len(advice)} of them some other action {judged}."
     )

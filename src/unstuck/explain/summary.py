@@ -86,7 +86,7 @@ class Summary:
 
     def _episode(self, title: str, view: View, rows: int, columns: Sequence[int]) -> ShownEpisode:
         steps = steps_to_show(view, rows)
-        blocks, length = self._blocks(view)
+        blocks, length = self._blocks(view, min(BLOCK_VARIABLES, len(columns)))
         return ShownEpisode(
             title=title,
             index=view.index,
@@ -100,11 +100,11 @@ class Summary:
             rows=tuple(self._row(view, t, columns) for t in steps),
         )
 
-    def _blocks(self, view: View) -> tuple[tuple[str, ...], int]:
+    def _blocks(self, view: View, count: int) -> tuple[tuple[str, ...], int]:
         """Means of the variables that drift most, and sums of the reward, over parts of the episode."""
         length = max(1, -(-len(view) // BLOCKS))
         starts = range(0, len(view), length)
-        drifting = [i for i in self._ranking[:BLOCK_VARIABLES] if not self._constant[i]]
+        drifting = [i for i in self._ranking[:count] if not self._constant[i]]
         lines = []
         for i in sorted(drifting):
             column, places = view.states[:-1, i], self._places[i] or 2
@@ -190,10 +190,12 @@ def chosen(views: Sequence[View]) -> list[tuple[str, View]]:
     if len(order) == 2:
         return [("BEST EPISODE", order[0]), ("WORST EPISODE", order[1])]
     best, worst, middle = order[0], order[-1], order[len(order) // 2]
+    title = "MEDIAN EPISODE"
     if best.mode == worst.mode == middle.mode:
         others = [v for v in order if v.mode != best.mode]
-        middle = others[len(others) // 2] if others else middle
-    return [("BEST EPISODE", best), (f"MEDIAN EPISODE ({middle.mode})", middle), ("WORST EPISODE", worst)]
+        if others:
+            middle, title = others[len(others) // 2], f"MEDIAN OF THE {others[0].mode.upper()} EPISODES"
+    return [("BEST EPISODE", best), (title, middle), ("WORST EPISODE", worst)]
 
 
 def trend_ranking(views: Sequence[View], constant: np.ndarray) -> list[int]:
