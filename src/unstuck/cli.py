@@ -430,7 +430,7 @@ def _check_env(command: str, args: list[str]) -> None:
     parsed = _parse(EnvArgs, command, args)
     kwargs = _json_object(parsed.env_kwargs, "--env-kwargs")
     report = check_exact(partial(tasks.make_env, parsed.env, kwargs, parsed.import_module))
-    print(f"{parsed.env}: snapshots by {report.snapshotter}: {'exact' if report.exact else 'NOT EXACT'}")
+    print(f"{parsed.env}: snapshots by {report.strategy}: {'exact' if report.exact else 'NOT EXACT'}")
     for branch in report.branches:
         print(f"  branched at step {branch.step}: {branch.difference or 'no difference'}")
     print(

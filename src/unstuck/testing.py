@@ -1,0 +1,118 @@
+"""Public test doubles: toy tasks with known answers, agents that are stuck on them, and a scripted coach.
+
+The tasks are small enough to be understood at a glance and fast enough for a test suite:
+
+- `UnstuckCorridor-v0`: a corridor of 30 cells; reward -1 in each step until the right end; the agent's own way
+  (left) never gets there. Right is right.
+- `UnstuckPush-v0`: a point on a line with a continuous force; reward is the speed in either direction, minus a
+  penalty, so that a local optimum (drifting left, capped) holds an agent that never tried the other side.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+CORRIDOR, PUSH = "UnstuckCorridor-v0", "UnstuckPush-v0"
+
+
+class Corridor(gym.Env):
+    """Observation: position in [0, 1]. Actions: 0 left, 1 right. -1 a step; ends at the right end."""
+
+    metadata = {"render_modes": []}  # noqa: RUF012
+    observation_space = spaces.Box(0.0, 1.0, (1,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, render_mode: str | None = None, length: int = 30):
+        self.render_mode, self.length, self.cell = render_mode, length, 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.cell = int(self.np_random.integers(0, 4))
+        return self._obs(), {}
+
+    def step(self, action: Any) -> Any:
+        self.cell = max(0, self.cell + (1 if int(action) == 1 else -1))
+        return self._obs(), -1.0, self.cell >= self.length, False, {}
+
+    def _obs(self) -> np.ndarray:
+        return np.array([self.cell / self.length], dtype=np.float32)
+
+
+class Push(gym.Env):
+    """Observation: (position, speed). Action: force in [-1, 1]. Reward: 2·speed to the right, -0.5·speed to the left."""
+
+    metadata = {"render_modes": []}  # noqa: RUF012
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, render_mode: str | None = None):
+        self.render_mode, self.state = render_mode, np.zeros(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.state = np.array([0.0, self.np_random.uniform(-0.1, 0.1)])
+        return self.state.astype(np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        force = float(np.clip(np.asarray(action).reshape(-1)[0], -1, 1))
+        speed = 0.9 * self.state[1] + 0.1 * force
+        self.state = np.array([self.state[0] + 0.1 * speed, speed])
+        reward = 2.0 * speed if speed > 0 else -0.5 * speed
+        return self.state.astype(np.float32), reward, False, False, {}
+
+
+def register() -> None:
+    """Register the toy tasks with Gymnasium; safe to call twice."""
+    if CORRIDOR not in gym.registry:
+        gym.register(CORRIDOR, "unstuck.testing:Corridor", max_episode_steps=60)
+        gym.register(PUSH, "unstuck.testing:Push", max_episode_steps=50)
+
+
+register()
+
+
+def save_stuck_agent(path: Any, env_id: str, *, seed: int = 0, bias: float = 2.0, normalize: bool = False) -> Any:
+    """Save an SB3 PPO agent that is stuck by construction: its actor's output bias makes it go left.
+
+    Returns:
+        The path of the zip; with `normalize`, its VecNormalize statistics lie beside it.
+    """
+    import torch
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    register()
+    venv: Any = make_vec_env(env_id, 1, seed=seed)
+    if normalize:
+        venv = VecNormalize(venv)
+        venv.reset()
+        for _ in range(50):
+            venv.step(np.array([venv.action_space.sample()]))
+    model = PPO("MlpPolicy", venv, seed=seed, device="cpu", n_steps=64, batch_size=64)
+    discrete = isinstance(model.action_space, spaces.Discrete)
+    with torch.no_grad():
+        model.policy.action_net.bias.copy_(torch.tensor([bias, -bias] if discrete else [-bias]))
+    model.save(path)
+    if normalize:
+        venv.save(f"{str(path).removesuffix('.zip')}.vecnormalize.pkl")
+    return path
+
+
+def scripted_model(*replies: str) -> Any:
+    """A pydantic-ai model that gives these replies, one for each call, and fails the test when asked once more."""
+    from pydantic_ai.messages import ModelResponse, TextPart
+    from pydantic_ai.models.function import FunctionModel
+
+    left = list(replies)
+
+    def reply(messages: Any, info: Any) -> ModelResponse:
+        if not left:
+            raise AssertionError("the model was asked more often than it has replies")
+        return ModelResponse(parts=[TextPart(left.pop(0))])
+
+    return FunctionModel(reply, model_name="scripted")
