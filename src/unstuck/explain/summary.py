@@ -218,7 +218,8 @@ def steps_to_show(view: View, rows: int) -> list[int]:
     if length <= rows:
         return list(range(length))
     found = set(range(length - min(4, rows // 4), length))
-    for centre in peaks(view.tension(), rows, 5):
+    # Windows keep a distance, so that one turbulent stretch does not take them all.
+    for centre in peaks(view.tension(), rows, max(5, length // 20)):
         window = {t for t in range(centre - 2, centre + 3) if 0 <= t < length}
         if len(found | window) > 2 * rows // 3:
             break
