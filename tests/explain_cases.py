@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from unstuck.explain.facts import AgentFacts
-from unstuck.explain.views import View
+from unstuck.stages.explain.facts import AgentFacts
+from unstuck.stages.explain.views import View
 from unstuck.tasks.card import ActionSpec, TaskCard, Variable
 
 AGENT = AgentFacts(algorithm="PPO", trained_steps=50_000, gamma=0.99)

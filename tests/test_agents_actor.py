@@ -51,9 +51,7 @@ def test_a_row_draws_from_its_own_generator_only(name: str) -> None:
     backwards = actor.act(obs[::-1], False, [np.random.default_rng(i) for i in reversed(range(8))])
     np.testing.assert_array_equal(backwards[::-1], together)
     for i in range(8):
-        np.testing.assert_array_equal(
-            actor.act(obs[i : i + 1], False, [np.random.default_rng(i)])[0], together[i]
-        )
+        np.testing.assert_array_equal(actor.act(obs[i : i + 1], False, [np.random.default_rng(i)])[0], together[i])
 
 
 @pytest.mark.parametrize("name", ACTIONS)

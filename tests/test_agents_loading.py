@@ -151,9 +151,7 @@ def test_hyperparameters_and_digest(tmp_path: Path) -> None:
 
 def test_a_schedule_of_code_is_noted(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
-    PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, learning_rate=lambda left: left * 1e-3).save(
-        path
-    )
+    PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, learning_rate=lambda left: left * 1e-3).save(path)
     agent = load_agent(path)
     assert agent.hyperparameters["learning_rate"] is None
     assert any("learning_rate" in note for note in agent.notes)
@@ -223,9 +221,7 @@ def test_another_version_that_fits_is_named(tmp_path: Path) -> None:
         obs = spaces.Box(-1, 1, (size,))
         gym.register(f"UnstuckVersions-v{version}", entry_point=lambda obs=obs: FakeEnv(obs, box))
     try:
-        with pytest.raises(
-            AgentError, match=r"UnstuckVersions-v1 gives 11 numbers .*--env UnstuckVersions-v1"
-        ):
+        with pytest.raises(AgentError, match=r"UnstuckVersions-v1 gives 11 numbers .*--env UnstuckVersions-v1"):
             check_fits(fake_agent(tmp_path / "a.zip"), spaces.Box(-1, 1, (10,)), box, "UnstuckVersions-v2")
     finally:
         for version in (1, 2):
@@ -251,9 +247,7 @@ def test_statistics_of_another_environment(tmp_path: Path) -> None:
 @pytest.mark.parametrize("space", [BOX, DICT], ids=["box", "dict"])
 def test_statistics_normalise_as_vecnormalize_does(tmp_path: Path, space: spaces.Space) -> None:
     keys = ["seen"] if isinstance(space, spaces.Dict) else None
-    vec = VecNormalize(
-        DummyVecEnv([lambda: FakeEnv(space, TWO)]), norm_obs_keys=keys, clip_obs=1.2, gamma=0.9
-    )
+    vec = VecNormalize(DummyVecEnv([lambda: FakeEnv(space, TWO)]), norm_obs_keys=keys, clip_obs=1.2, gamma=0.9)
     vec.reset()
     for _ in range(20):
         vec.step(np.zeros((1, 2), np.float32))
@@ -281,9 +275,7 @@ def test_statistics_change_the_digest(tmp_path: Path) -> None:
 def test_saved_statistics_load_in_sb3(tmp_path: Path, norm_obs: bool) -> None:
     model, _ = make("plain", tmp_path / "a.zip")
     mean, var = np.arange(5.0), np.arange(1.0, 6.0)
-    given = Normalization(
-        mean if norm_obs else None, var if norm_obs else None, norm_obs=norm_obs, ret_var=4.0
-    )
+    given = Normalization(mean if norm_obs else None, var if norm_obs else None, norm_obs=norm_obs, ret_var=4.0)
     save_agent(model, tmp_path / "b.zip", given)
     vec = VecNormalize.load(str(tmp_path / "b.vecnormalize.pkl"), DummyVecEnv([lambda: FakeEnv(BOX, TWO)]))
     assert not vec.training
@@ -319,16 +311,12 @@ SpecialPPO.__module__ = "unstuck.special"
 
 
 def test_saved_agents_need_no_unstuck(tmp_path: Path) -> None:
-    model = SpecialPPO(
-        "MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, seed=0, learning_rate=lambda _: 1e-3
-    )
+    model = SpecialPPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, seed=0, learning_rate=lambda _: 1e-3)
     model.guidance = Normalization(np.zeros(4), np.ones(4))
     model.learn(8)
     path = save_agent(model, tmp_path / "deep" / "agent.zip", Normalization(np.zeros(4), np.ones(4)))
     contents = [zipfile.ZipFile(path).read(n) for n in zipfile.ZipFile(path).namelist()]
-    assert not any(
-        b"unstuck" in part for part in [*contents, path.with_suffix(".vecnormalize.pkl").read_bytes()]
-    )
+    assert not any(b"unstuck" in part for part in [*contents, path.with_suffix(".vecnormalize.pkl").read_bytes()])
     code = """
 import sys
 sys.modules["unstuck"] = None
@@ -385,9 +373,7 @@ def test_an_rl_zoo_folder(tmp_path: Path) -> None:
     assert any("best_model.zip" in note for note in agent.notes)
     assert any("frame_stack: 4" in note for note in agent.notes)
     assert any("without its statistics" in note for note in agent.notes)
-    VecNormalize(DummyVecEnv([lambda: FakeEnv(BOX, TWO)])).save(
-        str(folder / "CartPole-v1" / "vecnormalize.pkl")
-    )
+    VecNormalize(DummyVecEnv([lambda: FakeEnv(BOX, TWO)])).save(str(folder / "CartPole-v1" / "vecnormalize.pkl"))
     agent = load_agent(folder)
     assert agent.normalization is not None
     assert not any("without its statistics" in note for note in agent.notes)

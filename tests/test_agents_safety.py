@@ -190,9 +190,7 @@ def test_shared_references_do_not_blow_up() -> None:
     assert read_pickle(pickle.dumps(value), "a test")
 
 
-@pytest.mark.parametrize(
-    "array", [np.arange(6.0).reshape(2, 3), np.float32(2.5), np.array([True, False]), np.int64(3)]
-)
+@pytest.mark.parametrize("array", [np.arange(6.0).reshape(2, 3), np.float32(2.5), np.array([True, False]), np.int64(3)])
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_numbers_are_read_without_numpys_unpickling(array: np.ndarray, protocol: int) -> None:
     read = read_pickle(pickle.dumps(array, protocol=protocol), "a test")
@@ -288,9 +286,7 @@ def test_nan_weights(honest: Path, tmp_path: Path) -> None:
         load_agent(rewrite(honest, tmp_path / "bad.zip", policy_pth=buffer.getvalue()))
 
 
-def test_a_zip_that_would_unpack_to_too_much(
-    honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_zip_that_would_unpack_to_too_much(honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unstuck.agents._archive.MAX_UNPACKED_BYTES", 10_000)
     with pytest.raises(AgentError, match="unpack"):
         load_agent(honest)

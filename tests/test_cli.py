@@ -1,6 +1,7 @@
 """The command line: what it prints and how it fails."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +40,9 @@ def test_help_of_every_command_works(capsys):
 
 def test_mistakes_are_named(capsys, tmp_path, agent):
     assert "Did you mean collect" in fails(capsys, "colect")
-    assert "Did you mean CartPole-v1" in fails(capsys, "collect", agent, "--env", "CartPol-v1", "--run", str(tmp_path / "a"))
+    assert "Did you mean CartPole-v1" in fails(
+        capsys, "collect", agent, "--env", "CartPol-v1", "--run", str(tmp_path / "a")
+    )
     assert not (tmp_path / "a").exists(), "nothing is written for an agent that does not run"
     err = fails(capsys, "collect", agent, "--env", "CartPole-v1", "--run", str(tmp_path / "a"))
     assert "sees 1 number" in err
@@ -50,13 +53,15 @@ def test_mistakes_are_named(capsys, tmp_path, agent):
     )
     assert "not valid JSON" in fails(capsys, "collect", agent, "--env", CORRIDOR, "--env-kwargs", "{")
     broken = tmp_path / "broken.zip"
-    broken.write_bytes(open(agent, "rb").read()[:500])
+    broken.write_bytes(Path(agent).read_bytes()[:500])
     assert "broken.zip" in fails(capsys, "collect", str(broken), "--env", CORRIDOR)
 
 
 def test_settings_come_from_toml_and_flags_win(capsys, tmp_path, agent):
     toml = tmp_path / "settings.toml"
-    toml.write_text(f'[task]\nenv = "{CORRIDOR}"\nimport_module = "unstuck.testing"\n[collect]\nepisodes = 6\nseed = 3\n')
+    toml.write_text(
+        f'[task]\nenv = "{CORRIDOR}"\nimport_module = "unstuck.testing"\n[collect]\nepisodes = 6\nseed = 3\n'
+    )
     run = tmp_path / "run"
     main(["collect", agent, "--config", str(toml), "--run", str(run), "--collect.episodes", "2"])
     saved = json.loads((run / "manifest.json").read_text())["config"]["collect"]

@@ -14,11 +14,11 @@ import pytest
 
 from explain_cases import AGENT, CART, LAMP, cart_views, lamp_views, wide_card
 from unstuck.errors import LLMError
-from unstuck.explain.facts import fixed, number
-from unstuck.explain.prompt import build_prompt
-from unstuck.explain.summary import chosen, critic_words, steps_to_show, trend_ranking
-from unstuck.explain.views import peaks
 from unstuck.llm import estimate_tokens
+from unstuck.stages.explain.facts import fixed, number
+from unstuck.stages.explain.prompt import build_prompt
+from unstuck.stages.explain.summary import chosen, critic_words, steps_to_show, trend_ranking
+from unstuck.stages.explain.views import peaks
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -15,17 +15,17 @@ from pydantic_ai.messages import ModelResponse, TextPart
 from pydantic_ai.models.function import FunctionModel
 from stable_baselines3 import PPO
 
-from unstuck.collect import collect
 from unstuck.config import AgentConfig, CollectConfig, ExplainConfig, RunConfig, TaskConfig
 from unstuck.errors import LLMError, NoRecordingError, RunError
-from unstuck.explain import explain, fingerprint, prompts, recordings_of
-from unstuck.explain.search import places
-from unstuck.explain.views import View
 from unstuck.guidance import load_guidance
 from unstuck.llm import LLMConfig
 from unstuck.llm.recordings import record
 from unstuck.progress import Progress
 from unstuck.run import Run
+from unstuck.stages.collect import collect
+from unstuck.stages.explain import explain, fingerprint, prompts, recordings_of
+from unstuck.stages.explain.search import places
+from unstuck.stages.explain.views import View
 
 LENGTH = 30
 

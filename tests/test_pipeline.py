@@ -9,7 +9,6 @@ import pytest
 from stable_baselines3.common.callbacks import BaseCallback
 
 from unstuck.agents import load_agent
-from unstuck.collect import collect
 from unstuck.config import (
     AgentConfig,
     CollectConfig,
@@ -21,18 +20,19 @@ from unstuck.config import (
     VerifyConfig,
 )
 from unstuck.errors import GuidanceError, RunError
-from unstuck.evaluate import evaluate
 from unstuck.guidance import Action, Advice, Condition, Guidance, Term, load_guidance, save_guidance
 from unstuck.learner import Learner, _CriticWarmup
 from unstuck.llm import LLMConfig
 from unstuck.modulate.plan import Plan
 from unstuck.pipeline import open_run, refine, run_stages
 from unstuck.run import Run
+from unstuck.stages.collect import collect
+from unstuck.stages.evaluate import evaluate
+from unstuck.stages.train import plan_jobs, train
 from unstuck.testing import CORRIDOR, PUSH, save_stuck_agent, scripted_model
-from unstuck.train import plan_jobs, train
 from unstuck.workspace import Workspace
 
-SMALL = dict(n_envs=4, n_steps=64, batch_size=64, n_epochs=10, critic_warmup=256, jobs=1, learning_rate=1e-3)
+SMALL = {"n_envs": 4, "n_steps": 64, "batch_size": 64, "n_epochs": 10, "critic_warmup": 256, "jobs": 1}
 
 
 def config(env_id, agent, **train_settings):
@@ -43,7 +43,7 @@ def config(env_id, agent, **train_settings):
         explain=ExplainConfig(search_states=2),
         llm=LLMConfig(model="scripted"),
         verify=VerifyConfig(pairs=3, max_steps=1_500, episode_pairs=2),
-        train=TrainConfig(**(SMALL | {"steps": 6_000, "seeds": (1,)} | train_settings)),
+        train=TrainConfig(**(SMALL | {"learning_rate": 1e-3, "steps": 6_000, "seeds": (1,)} | train_settings)),
         evaluate=EvaluateConfig(episodes=2, before_episodes=2),
     )
 
@@ -79,10 +79,14 @@ def reply(x):
             "analysis": "It walks left into the wall in every episode.",
             "diagnosis": "The agent always goes left & never sees the <b>end</b>.",
             "critical_states": [{"episode": 0, "step": 5, "why": "At the wall.", "action": 1, "hold": 3, "reward": -1}],
-            "rules": [{"when": [{"variable": x, "abs": False, "op": "<", "value": 2}], "action": 1, "why": "Go right."}],
+            "rules": [
+                {"when": [{"variable": x, "abs": False, "op": "<", "value": 2}], "action": 1, "why": "Go right."}
+            ],
             "reward_terms": [],
             "progress": {
-                "terms": [{"variable": x, "abs": False, "weight": 1, "cap": 2, "above": None, "below": None, "when": []}],
+                "terms": [
+                    {"variable": x, "abs": False, "weight": 1, "cap": 2, "above": None, "below": None, "when": []}
+                ],
                 "aggregate": "last",
                 "why": "how far along",
             },
@@ -179,7 +183,7 @@ def test_only_the_critic_learns_at_first(tmp_path, corridor_agent):
 def test_an_interrupted_training_goes_on_where_it_stood(tmp_path, corridor_agent, monkeypatch):
     settings = config(CORRIDOR, corridor_agent, method="ppo", steps=512, seeds=(1, 2))
     run = open_run(settings, tmp_path / "run")
-    import unstuck.train as module
+    import unstuck.stages.train as module
 
     real, calls = module._train_one, []
 

@@ -29,9 +29,9 @@ from unstuck.guidance import (
     Verdict,
     save_guidance,
 )  # fmt: skip
-from unstuck.report import outcome, report
-from unstuck.report.reproduce import toml
 from unstuck.run import Run, StageRecord, write_json
+from unstuck.stages.report import outcome, report
+from unstuck.stages.report.reproduce import toml
 from unstuck.stats import difference_interval, mean_interval
 
 EVIL = "<script>alert('x')</script><img src=http://example.org/a.png>"

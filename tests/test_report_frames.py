@@ -15,8 +15,8 @@ from test_report import add_episodes, make_run
 from unstuck.config import TaskConfig
 from unstuck.episodes import Episode, EpisodeSet
 from unstuck.guidance import Advice, Evidence
-from unstuck.report.frames import LIMIT, WIDTH, png_url, render_frames
 from unstuck.simulators import MujocoSnapshotter
+from unstuck.stages.report.frames import LIMIT, WIDTH, png_url, render_frames
 
 CAR = TaskConfig(env="MountainCar-v0")
 

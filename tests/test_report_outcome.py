@@ -11,10 +11,10 @@ from rich.console import Console
 
 from test_report import add_scores, full_run, make_run
 from unstuck.guidance import Action, AnyOf, Condition, Term
-from unstuck.report import outcome, print_outcome, words
-from unstuck.report.data import Curve
-from unstuck.report.figures import curves_figure, mean_curve
 from unstuck.run import read_json, write_json
+from unstuck.stages.report import outcome, print_outcome, words
+from unstuck.stages.report.data import Curve
+from unstuck.stages.report.figures import curves_figure, mean_curve
 from unstuck.tasks.card import ActionSpec, TaskCard, Variable
 
 NOISY = ((-190.0, -150.0, -199.0), (-140.0, -195.0, -150.0))

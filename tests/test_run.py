@@ -18,9 +18,14 @@ def make(root, tmp_path, env="CartPole-v1", content=b"agent"):
 
 def test_a_stage_is_there_whole_or_not_at_all(tmp_path):
     run = make(tmp_path / "run", tmp_path)
-    with pytest.raises(RuntimeError), run.stage("collect", "f") as draft:
-        (draft.folder / "half.txt").write_text("half")
-        raise RuntimeError("killed")
+
+    def killed_halfway():
+        with run.stage("collect", "f") as draft:
+            (draft.folder / "half.txt").write_text("half")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        killed_halfway()
     assert not (run.root / "collect").exists()
     assert not Run(run.root).done("collect", "f")
     with run.stage("collect", "f") as draft:
@@ -67,7 +72,7 @@ def test_a_run_of_a_newer_version_is_left_alone(tmp_path):
     path = run.root / "manifest.json"
     data = json.loads(path.read_text())
     path.write_text(json.dumps(data | {"format": 99}))
-    with pytest.raises(RunError, match="newer Unstuck.*nothing was changed"):
+    with pytest.raises(RunError, match=r"newer Unstuck.*nothing was changed"):
         Run(run.root)
     assert json.loads(path.read_text())["format"] == 99
 

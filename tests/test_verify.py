@@ -13,13 +13,13 @@ import pytest
 from stable_baselines3 import PPO
 
 import unstuck.workspace
-from unstuck.collect import collect
 from unstuck.config import AgentConfig, CollectConfig, RunConfig, TaskConfig, VerifyConfig
 from unstuck.errors import GuidanceError, RunError
 from unstuck.guidance import Action, Advice, Condition, Evidence, Guidance, Progress, Term, load_guidance, save_guidance
 from unstuck.run import Run
 from unstuck.simulators import DeepcopySnapshotter, ReplaySnapshotter
-from unstuck.verify import verify
+from unstuck.stages.collect import collect
+from unstuck.stages.verify import verify
 
 LEFT, STAY, RIGHT = 0, 1, 2
 

@@ -8,10 +8,10 @@ import pytest
 
 from unstuck.guidance import Action, Advice, Condition, Evidence, Guidance, Progress, Term
 from unstuck.matching import Matcher
-from unstuck.verify.branches import Branch, Execution, Start, _Running, executed
-from unstuck.verify.judge import Trial, judge
-from unstuck.verify.starts import View, completed, is_silent, starts_for
-from unstuck.verify.terms import check_terms
+from unstuck.stages.verify.branches import Branch, Execution, Start, _Running, executed
+from unstuck.stages.verify.judge import Trial, judge
+from unstuck.stages.verify.starts import View, completed, is_silent, starts_for
+from unstuck.stages.verify.terms import check_terms
 
 NAMES = ("x", "y")
 GUIDANCE = Guidance(env_id="Toy-v0", diagnosis="")

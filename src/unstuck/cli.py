@@ -171,7 +171,7 @@ def _refine(command: str, args: list[str]) -> None:
 
 
 def _collect(command: str, args: list[str]) -> None:
-    from unstuck.collect import collect
+    from unstuck.stages.collect import collect
 
     saved, kwargs, args = _given(args)
     if args and (Path(args[0]) / "manifest.json").exists():
@@ -325,15 +325,15 @@ def _finish(run: Run, progress: Progress) -> None:
 def _print_outcome(run: Run) -> None:
     from rich.console import Console
 
-    from unstuck.report.outcome import print_outcome
+    from unstuck.stages.report.outcome import print_outcome
 
     print_outcome(run, Console())
 
 
 def _prompt(command: str, args: list[str]) -> None:
-    from unstuck.explain import prompts, recordings_of
     from unstuck.llm import estimate_cost, estimate_tokens, export_batch
     from unstuck.run import Run
+    from unstuck.stages.explain import prompts, recordings_of
 
     parsed = _parse(PromptArgs, command, args)
     run = Run(parsed.run)
@@ -356,9 +356,9 @@ def _prompt(command: str, args: list[str]) -> None:
 
 
 def _recordings(command: str, args: list[str]) -> None:
-    from unstuck.explain import recordings_of
     from unstuck.llm import import_batch
     from unstuck.run import Run
+    from unstuck.stages.explain import recordings_of
 
     parsed = _parse(RecordingsArgs, command, args)
     recordings = recordings_of(Run(parsed.run))

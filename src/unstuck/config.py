@@ -73,6 +73,8 @@ class VerifyConfig(_Config):
     """Trying advice in the simulator before it may touch training."""
 
     enabled: bool = True
+    what: Literal["used", "all"] = "used"
+    """used: try actions only if they may touch training (not where reward terms do). all: try them in any case."""
     pairs: int = Field(default=8, ge=2)
     """Paired branches (same state, same noise) for each piece of advice."""
     horizon: int | None = None

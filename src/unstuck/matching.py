@@ -123,7 +123,8 @@ class Matcher:
         self._by_condition = np.array([k == "when" for k in kinds], dtype=bool)
         self._by_near = np.array([k == "near" for k in kinds], dtype=bool)
         self._by_table = np.array([k == "table" for k in kinds], dtype=bool)
-        self._conditions = Conditions([a.when or () for a, k in zip(self.advice, kinds, strict=True) if k == "when"], names)
+        whens = [a.when or () for a, k in zip(self.advice, kinds, strict=True) if k == "when"]
+        self._conditions = Conditions(whens, names)
         near = [a for a, k in zip(self.advice, kinds, strict=True) if k == "near"]
         points = [self._point(a, a.near.point if a.near and applies == "as-given" else None, names) for a in near]
         self._points = np.array(points).reshape(len(near), len(names))

@@ -1,6 +1,6 @@
 """The story: a stuck agent in, a better one with a reason and a proof out.
 
-    agent ──collect──▶ episodes ──explain──▶ advice ──verify──▶ guidance ──train──▶ better agent ──evaluate──▶ report
+agent ──collect──▶ episodes ──explain──▶ advice ──verify──▶ guidance ──train──▶ better agent ──evaluate──▶ report
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def open_run(config: RunConfig, root: Path | str | None = None) -> Run:
 
 def run_stages(run: Run, progress: Progress | None = None, *, model: Any = None) -> Run:
     """All stages on a run folder; those that are done with the same settings and inputs are left as they are."""
-    from unstuck.collect import collect
-    from unstuck.evaluate import evaluate
-    from unstuck.explain import explain
-    from unstuck.report import report
-    from unstuck.train import train
-    from unstuck.verify import verify
+    from unstuck.stages.collect import collect
+    from unstuck.stages.evaluate import evaluate
+    from unstuck.stages.explain import explain
+    from unstuck.stages.report import report
+    from unstuck.stages.train import train
+    from unstuck.stages.verify import verify
 
     collect(run, progress)
     if run.config.train.method != "ppo":
@@ -104,5 +104,3 @@ def refine(
 
 def _updated(part: Any, **given: Any) -> Any:
     return part.model_copy(update={k: v for k, v in given.items() if v})
-
-

@@ -151,7 +151,7 @@ class Run:
     def _same_job(self, config: RunConfig, agent_files: dict[str, Path]) -> None:
         held = self.manifest.config
         if (held.task.env, held.task.env_kwargs) != (config.task.env, config.task.env_kwargs):
-            raise RunError(f"{self.root} is a run on {held.task.env}; for {config.task.env} give another folder with --run")
+            raise RunError(f"{self.root} is a run on {held.task.env}; for {config.task.env} name another with --run")
         if digest(self.agent_path) != digest(agent_files["agent"]):
             raise RunError(f"{self.root} is a run of another agent; give another folder with --run")
 

@@ -4,8 +4,8 @@ The tasks are small enough to be understood at a glance and fast enough for a te
 
 - `UnstuckCorridor-v0`: a corridor of 30 cells; reward -1 in each step until the right end; the agent's own way
   (left) never gets there. Right is right.
-- `UnstuckPush-v0`: a point on a line with a continuous force; reward is the speed in either direction, minus a
-  penalty, so that a local optimum (drifting left, capped) holds an agent that never tried the other side.
+- `UnstuckPush-v0`: a point on a line with a continuous force; speed pays in both directions, but four times as much
+  to the right as to the left, where the agent is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+
+from unstuck.llm.scripted import scripted_model
+
+__all__ = ["CORRIDOR", "PUSH", "Corridor", "Push", "register", "save_stuck_agent", "scripted_model"]
 
 CORRIDOR, PUSH = "UnstuckCorridor-v0", "UnstuckPush-v0"
 
@@ -43,7 +47,7 @@ class Corridor(gym.Env):
 
 
 class Push(gym.Env):
-    """Observation: (position, speed). Action: force in [-1, 1]. Reward: 2·speed to the right, -0.5·speed to the left."""
+    """Observation: (position, speed). Action: force, -1 to 1. Reward: 2·speed to the right, 0.5·|speed| to the left."""
 
     metadata = {"render_modes": []}  # noqa: RUF012
     observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
@@ -96,23 +100,9 @@ def save_stuck_agent(path: Any, env_id: str, *, seed: int = 0, bias: float = 2.0
     model = PPO("MlpPolicy", venv, seed=seed, device="cpu", n_steps=64, batch_size=64)
     discrete = isinstance(model.action_space, spaces.Discrete)
     with torch.no_grad():
-        model.policy.action_net.bias.copy_(torch.tensor([bias, -bias] if discrete else [-bias]))
+        output: Any = model.policy.action_net
+        output.bias.copy_(torch.tensor([bias, -bias] if discrete else [-bias]))
     model.save(path)
     if normalize:
         venv.save(f"{str(path).removesuffix('.zip')}.vecnormalize.pkl")
     return path
-
-
-def scripted_model(*replies: str) -> Any:
-    """A pydantic-ai model that gives these replies, one for each call, and fails the test when asked once more."""
-    from pydantic_ai.messages import ModelResponse, TextPart
-    from pydantic_ai.models.function import FunctionModel
-
-    left = list(replies)
-
-    def reply(messages: Any, info: Any) -> ModelResponse:
-        if not left:
-            raise AssertionError("the model was asked more often than it has replies")
-        return ModelResponse(parts=[TextPart(left.pop(0))])
-
-    return FunctionModel(reply, model_name="scripted")

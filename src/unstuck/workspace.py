@@ -1,4 +1,4 @@
-"""What every stage needs of a run: the agent, the task and its describer, opened once and checked against each other."""
+"""What every stage needs of a run: the agent, the task and its describer, checked against each other."""
 
 from __future__ import annotations
 
@@ -52,9 +52,7 @@ class Workspace:
 
     @cached_property
     def agent(self) -> Agent:
-        agent = load_agent(
-            self.run.agent_path, vecnormalize=self.run.vecnormalize_path, trust=self.config.agent.trust
-        )
+        agent = load_agent(self.run.agent_path, vecnormalize=self.run.vecnormalize_path, trust=self.config.agent.trust)
         env = self.make_env()
         check_fits(agent, env.observation_space, env.action_space, self.config.task.env)
         env.close()

@@ -100,9 +100,7 @@ def read_weights(path: Path, content: bytes, *, trust: bool = False) -> dict[str
         raise AgentError(f"{where} is not a dictionary of tensors; pass the zip that model.save() wrote.")
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise AgentError(
-                f"{where}: weight {name} holds NaN or infinity; the training that saved it diverged."
-            )
+            raise AgentError(f"{where}: weight {name} holds NaN or infinity; the training that saved it diverged.")
     return dict(state)
 
 

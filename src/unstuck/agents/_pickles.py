@@ -99,9 +99,7 @@ class _InertUnpickler(pickle.Unpickler):
         return self._types.setdefault(path, type(name.rsplit(".", 1)[-1], (Record,), {"path": path}))
 
     def persistent_load(self, pid: Any) -> Any:
-        raise UntrustedError(
-            f"{self._where} holds a pickle with a persistent id, which Unstuck does not read."
-        )
+        raise UntrustedError(f"{self._where} holds a pickle with a persistent id, which Unstuck does not read.")
 
 
 def read_pickle(data: bytes, where: str) -> Any:

@@ -116,9 +116,7 @@ class Actor:
             out = policy.predict_values(features)
         return out.float().double().numpy().reshape(-1)
 
-    def act(
-        self, obs_raw: Any, deterministic: bool = True, rngs: Sequence[np.random.Generator] | None = None
-    ) -> Array:
+    def act(self, obs_raw: Any, deterministic: bool = True, rngs: Sequence[np.random.Generator] | None = None) -> Array:
         """Actions to execute, inside the bounds.
 
         Args:
@@ -218,9 +216,7 @@ def _choose(distribution: Distribution, deterministic: bool, rngs: Sequence[np.r
         return _pick(_float(inner.probs), None if deterministic else np.array([r.random() for r in rngs]))
     if isinstance(distribution, MultiCategoricalDistribution):
         draws = None if deterministic else np.stack([rng.random(len(inner)) for rng in rngs])
-        columns = [
-            _pick(_float(d.probs), None if draws is None else draws[:, k]) for k, d in enumerate(inner)
-        ]
+        columns = [_pick(_float(d.probs), None if draws is None else draws[:, k]) for k, d in enumerate(inner)]
         return np.stack(columns, axis=1)
     probs = _float(inner.probs)
     if deterministic:

@@ -69,9 +69,7 @@ def load_agent(path: Path | str, *, vecnormalize: Path | str | None = None, trus
 def _read_bytes(path: Path) -> bytes:
     try:
         if path.stat().st_size > _MAX_ZIP_BYTES:
-            raise AgentError(
-                f"{path} is larger than {_MAX_ZIP_BYTES >> 30} GiB: not an agent Unstuck can read."
-            )
+            raise AgentError(f"{path} is larger than {_MAX_ZIP_BYTES >> 30} GiB: not an agent Unstuck can read.")
         return path.read_bytes()
     except OSError as error:
         raise AgentError(f"{path} cannot be read: {error}.") from error
@@ -136,9 +134,7 @@ def _algorithm(path: Path, data: Mapping[str, Any]) -> str:
 
 
 def _hyperparameters(path: Path, data: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
-    values = {
-        key: data.get(key) for key in _PLAIN if isinstance(data.get(key), (int, float, bool, type(None)))
-    }
+    values = {key: data.get(key) for key in _PLAIN if isinstance(data.get(key), (int, float, bool, type(None)))}
     for key in _SCHEDULES:
         stored = data.get(key)
         if not _is_serialized(stored):
@@ -150,9 +146,7 @@ def _hyperparameters(path: Path, data: Mapping[str, Any], notes: list[str]) -> d
         except AgentError:
             values[key] = None
         if values[key] is None:
-            notes.append(
-                f"{key} is a schedule pickled as code and was not read; the run's own setting is used"
-            )
+            notes.append(f"{key} is a schedule pickled as code and was not read; the run's own setting is used")
     return values
 
 

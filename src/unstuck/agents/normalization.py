@@ -50,9 +50,7 @@ class Normalization:
             raise ValueError("norm_obs needs obs_mean and obs_var")
         for name, mean, var in self._pairs():
             if np.shape(mean) != np.shape(var):
-                raise ValueError(
-                    f"{name}: mean {np.shape(mean)} and variance {np.shape(var)} differ in shape"
-                )
+                raise ValueError(f"{name}: mean {np.shape(mean)} and variance {np.shape(var)} differ in shape")
             if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(var))):
                 raise ValueError(f"{name}: statistics must be finite")
 
@@ -151,9 +149,7 @@ class _SpacesOnly(gym.Env):
         self.observation_space, self.action_space = observation_space, action_space
 
 
-def to_vecnormalize(
-    normalization: Normalization, observation_space: gym.Space, action_space: gym.Space
-) -> Any:
+def to_vecnormalize(normalization: Normalization, observation_space: gym.Space, action_space: gym.Space) -> Any:
     """A real, frozen (`training=False`) `VecNormalize` of SB3 with these statistics, over no environment."""
     from stable_baselines3.common.running_mean_std import RunningMeanStd
     from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize

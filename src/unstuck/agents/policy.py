@@ -51,9 +51,7 @@ def channels_first(space: spaces.Space, *, images: bool = True) -> spaces.Space:
     return space
 
 
-def build_policy(
-    agent: Agent, observation_space: spaces.Space, action_space: spaces.Space
-) -> ActorCriticPolicy:
+def build_policy(agent: Agent, observation_space: spaces.Space, action_space: spaces.Space) -> ActorCriticPolicy:
     """The agent's policy on the CPU, with its weights, in evaluation mode.
 
     The global random state of torch is left as it was.
@@ -105,9 +103,7 @@ def load_weights(policy: ActorCriticPolicy, agent: Agent) -> None:
         ) from error
 
 
-def check_fits(
-    agent: Agent, observation_space: spaces.Space, action_space: spaces.Space, env_id: str
-) -> None:
+def check_fits(agent: Agent, observation_space: spaces.Space, action_space: spaces.Space, env_id: str) -> None:
     """Check that the agent can act in an environment with these spaces.
 
     Raises:
@@ -148,9 +144,7 @@ def _statistics_misfit(agent: Agent, observation_space: spaces.Space, env_id: st
     mean = agent.normalization.obs_mean if agent.normalization else None
     if mean is None:
         return ""
-    parts = (
-        observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
-    )
+    parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
     means = mean if isinstance(mean, dict) else {"": mean}
     for key, value in means.items():
         shape = parts[key].shape if key in parts else None
@@ -183,16 +177,12 @@ def _words(space: spaces.Space, *, acts: bool = False) -> str:
     if isinstance(space, spaces.Box) and len(space.shape) == 1:
         return f"{space.shape[0]} numbers"
     shape = " × ".join(map(str, space.shape or ()))
-    return (
-        f"an array of {shape}" if isinstance(space, spaces.Box) else f"{type(space).__name__} {shape}".strip()
-    )
+    return f"an array of {shape}" if isinstance(space, spaces.Box) else f"{type(space).__name__} {shape}".strip()
 
 
 def _input_width(agent: Agent) -> int | None:
     """How many numbers the first layer takes; None where a CNN or a custom extractor comes first."""
-    if agent.policy_class_name != "MlpPolicy" or any(
-        "features_extractor." in key for key in agent.state_dict
-    ):
+    if agent.policy_class_name != "MlpPolicy" or any("features_extractor." in key for key in agent.state_dict):
         return None
     for key in ("mlp_extractor.policy_net.0.weight", "action_net.weight"):
         if key in agent.state_dict:
@@ -221,9 +211,7 @@ def _fitting_version(agent: Agent, env_id: str) -> str:
     if not match:
         return ""
     versions = [
-        int(found[1])
-        for known in gym.registry
-        if (found := re.fullmatch(re.escape(match[1]) + r"-v(\d+)", known))
+        int(found[1]) for known in gym.registry if (found := re.fullmatch(re.escape(match[1]) + r"-v(\d+)", known))
     ]
     for version in sorted(set(versions) - {int(match[2])}, reverse=True):
         other = f"{match[1]}-v{version}"

@@ -41,7 +41,7 @@ class _Suggestions:
         super().reset()  # type: ignore[misc]
         shape = (self.buffer_size, self.n_envs)  # type: ignore[attr-defined]
         self._advised = np.zeros(shape, dtype=bool)
-        self._suggested = np.zeros((*shape, *(self.action_space.shape or ())), dtype=np.float32)  # type: ignore[attr-defined]
+        self._suggested: np.ndarray = np.zeros((*shape, *(self.action_space.shape or ())), dtype=np.float32)  # type: ignore[attr-defined]
         self.minibatch: tuple[np.ndarray, np.ndarray] | None = None
 
     def add(self, obs: Any, *args: Any, **kwargs: Any) -> None:
@@ -49,12 +49,12 @@ class _Suggestions:
         hit = advice >= 0
         if hit.any():
             own = self.policy_means(obs)[hit]
-            self._advised[self.pos] = hit  # type: ignore[has-type]
-            self._suggested[self.pos][hit] = self.source.targets(advice[hit], own)  # type: ignore[has-type]
+            self._advised[self.pos] = hit  # type: ignore[attr-defined]
+            self._suggested[self.pos][hit] = self.source.targets(advice[hit], own)  # type: ignore[attr-defined]
         super().add(obs, *args, **kwargs)  # type: ignore[misc]
 
     def get(self, batch_size: int | None = None) -> Iterator[Any]:
-        if not self.generator_ready:  # type: ignore[has-type]
+        if not self.generator_ready:  # type: ignore[attr-defined]
             # The order that `swap_and_flatten` gives everything else: environment by environment.
             self._advised = self._advised.swapaxes(0, 1).reshape(-1)
             self._suggested = self._suggested.swapaxes(0, 1).reshape(-1, *self._suggested.shape[2:])

@@ -54,7 +54,9 @@ def make_env(
         _import(import_module)
     _log_mujoco_warnings(env_id)
     try:
-        return gym.make(env_id, render_mode=render_mode, **(env_kwargs or {}))
+        # Only when it is wanted: environments of users often know no render_mode.
+        rendering: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+        return gym.make(env_id, **rendering, **(env_kwargs or {}))
     except gym.error.DependencyNotInstalled as error:
         raise TaskError(_missing(env_id, error)) from error
     except (ImportError, gym.error.NameNotFound, gym.error.NamespaceNotFound, gym.error.VersionNotFound,

@@ -10,6 +10,6 @@ with the policy alone. Advice that does significant harm is kept out of training
     terms.py     where the reward terms fire in the collected episodes (a branch cannot try them)
 """
 
-from unstuck.verify.stage import fingerprint, verify
+from unstuck.stages.verify.stage import fingerprint, verify
 
 __all__ = ["fingerprint", "verify"]

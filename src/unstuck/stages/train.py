@@ -80,10 +80,11 @@ def _arm(run: Run, arm: str, plan: Plan, guidance: Guidance | None, charged: dic
     spent = sum(charged.values())
     steps = (config.steps - spent) // rollout * rollout
     if steps < rollout:
+        spent_on = ", ".join(charged) or "nothing"
         raise RunError(
             f"The budget of {config.steps} environment steps leaves {config.steps - spent} to train {arm!r} after "
-            f"{spent} for {', '.join(charged) or 'nothing'}; one rollout takes {rollout}. Raise --train.steps, or lower "
-            "--collect.max-steps, --verify.max-steps, --train.n-envs or --train.n-steps."
+            f"{spent} for {spent_on}; one rollout takes {rollout}. Raise --train.steps, or lower --collect.max-steps, "
+            "--verify.max-steps, --train.n-envs or --train.n-steps."
         )
     return [Job(arm, seed, steps, {**charged, "train": steps}, plan, guidance) for seed in config.seeds]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unstuck.report.data import CONTROL, MODES, Curve, Scores
-from unstuck.report.words import arm_name
+from unstuck.stages.report.data import CONTROL, MODES, Curve, Scores
+from unstuck.stages.report.words import arm_name
 from unstuck.stats import Interval
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from unstuck.errors import RunError
 from unstuck.progress import Progress
-from unstuck.report.outcome import Outcome, outcome, print_outcome
 from unstuck.run import Run
+from unstuck.stages.report.outcome import Outcome, outcome, print_outcome
 
 __all__ = ["Outcome", "outcome", "print_outcome", "report"]
 
@@ -24,8 +24,8 @@ def report(run: Run, progress: Progress | None = None) -> Path:
     Raises:
         RunError: if it cannot be written.
     """
-    from unstuck.report.data import read_run
-    from unstuck.report.page import render
+    from unstuck.stages.report.data import read_run
+    from unstuck.stages.report.page import render
 
     path = run.root / "report.html"
     with (progress or Progress.silent()).task("report", 1) as bar:

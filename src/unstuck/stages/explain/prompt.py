@@ -9,10 +9,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from unstuck.errors import LLMError
-from unstuck.explain.facts import AgentFacts, PromptData, as_fields, number
-from unstuck.explain.summary import Summary
-from unstuck.explain.views import View
 from unstuck.llm import estimate_tokens
+from unstuck.stages.explain.facts import AgentFacts, PromptData, as_fields, number
+from unstuck.stages.explain.summary import Summary
+from unstuck.stages.explain.views import View
 from unstuck.tasks.card import TaskCard
 
 FOLDER = Path(__file__).parent / "prompts"

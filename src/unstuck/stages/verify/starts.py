@@ -10,8 +10,8 @@ import numpy as np
 from unstuck.episodes import EpisodeSet
 from unstuck.guidance import Advice, Guidance, scales_from
 from unstuck.matching import Matcher
+from unstuck.stages.verify.branches import Start
 from unstuck.tasks.card import Describer
-from unstuck.verify.branches import Start
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from unstuck.episodes import EpisodeSet
 from unstuck.errors import UnstuckError
 from unstuck.guidance import Advice, Guidance, conditions_of
 from unstuck.matching import Conditions, Terms
-from unstuck.report import words
-from unstuck.report.cost import cost_tables
-from unstuck.report.data import CONTROL, RunData
-from unstuck.report.figures import curves_figure, scores_figure
-from unstuck.report.frames import Frames, render_frames
-from unstuck.report.outcome import outcome_of
-from unstuck.report.reproduce import reproduce
-from unstuck.report.words import Words, arm_name
+from unstuck.stages.report import words
+from unstuck.stages.report.cost import cost_tables
+from unstuck.stages.report.data import CONTROL, RunData
+from unstuck.stages.report.figures import curves_figure, scores_figure
+from unstuck.stages.report.frames import Frames, render_frames
+from unstuck.stages.report.outcome import outcome_of
+from unstuck.stages.report.reproduce import reproduce
+from unstuck.stages.report.words import Words, arm_name
 from unstuck.tasks.card import Describer
 
 
@@ -34,7 +34,7 @@ def render(data: RunData) -> str:
     from markupsafe import Markup
 
     env = Environment(
-        loader=PackageLoader("unstuck.report"),
+        loader=PackageLoader("unstuck.stages.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

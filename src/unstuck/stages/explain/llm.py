@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from unstuck.episodes import EpisodeSet
-from unstuck.explain.base import Explanation
-from unstuck.explain.facts import AgentFacts
-from unstuck.explain.prompt import build_prompt
-from unstuck.explain.reply import Reply, ReplyReader
-from unstuck.explain.views import views_of
 from unstuck.llm import Coach, Request
+from unstuck.stages.explain.base import Explanation
+from unstuck.stages.explain.facts import AgentFacts
+from unstuck.stages.explain.prompt import build_prompt
+from unstuck.stages.explain.reply import Reply, ReplyReader
+from unstuck.stages.explain.views import views_of
 from unstuck.tasks.card import Describer
 
 

@@ -35,11 +35,7 @@ def collect(run: Run, progress: Progress | None = None) -> EpisodeSet:
             count = config.episodes // 2 if deterministic else config.episodes - config.episodes // 2
             first = config.seed + (0 if deterministic else config.episodes // 2)
             allowed = config.max_steps // 2 if deterministic else config.max_steps - draft.env_steps
-            taken = [0]
-
-            def on_step(n: int, taken: list[int] = taken) -> None:
-                taken[0] += n
-
+            counter = _Counter(allowed)
             traces = run_episodes(
                 # Fewer environments than the step limit has room for, so that it can stop new episodes in time.
                 envs[: max(1, min(len(envs), allowed // _horizon(envs[0])))],
@@ -47,17 +43,30 @@ def collect(run: Run, progress: Progress | None = None) -> EpisodeSet:
                 range(first, first + count),
                 deterministic=deterministic,
                 snapshot=snapshotter.save if snapshotter.storable else None,
-                on_step=on_step,
-                go_on=lambda taken=taken, allowed=allowed: taken[0] < allowed,
+                on_step=counter.add,
+                go_on=counter.has_room,
             )
             for trace in sorted(traces, key=lambda t: t.seed):
                 episodes.add(_episode(trace, len(episodes), deterministic, space.actor, _gamma(space)))
                 bar.advance()
-            draft.env_steps += taken[0]
+            draft.env_steps += counter.taken
         for env in envs:
             env.close()
         draft.facts = _facts(episodes, snapshotter.name)
     return Workspace(run).episodes
+
+
+class _Counter:
+    """Environment steps taken, and how many may be."""
+
+    def __init__(self, allowed: int):
+        self.taken, self._allowed = 0, allowed
+
+    def add(self, steps: int) -> None:
+        self.taken += steps
+
+    def has_room(self) -> bool:
+        return self.taken < self._allowed
 
 
 def _horizon(env: Any) -> int:

@@ -13,16 +13,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from unstuck.explain.base import Explainer, Explanation
 from unstuck.guidance import Guidance, load_guidance, save_guidance
 from unstuck.llm import Coach, Recordings, Request
 from unstuck.progress import Progress
 from unstuck.run import Run, digest
+from unstuck.stages.explain.base import Explainer, Explanation
 from unstuck.workspace import Workspace
 
 __all__ = ["Explainer", "Explanation", "chosen_explainer", "explain", "fingerprint", "prompts", "recordings_of"]
 
-SHIPPED = Path(__file__).parents[1] / "demo" / "recordings"
+SHIPPED = Path(__file__).parents[2] / "demo" / "recordings"
 RECORDINGS_VARIABLE = "UNSTUCK_RECORDINGS"
 """Environment variable: further folders of recordings, which are only read, separated as in PATH."""
 
@@ -93,10 +93,10 @@ def recordings_of(run: Run) -> Recordings:
 def _explainer(name: str, space: Workspace, model: Any) -> Explainer:
     config = space.config
     if name == "search":
-        from unstuck.explain.search import SearchExplainer
+        from unstuck.stages.explain.search import SearchExplainer
 
         return SearchExplainer(space.actor, space.make_env, space.snapshotter, config.explain)
-    from unstuck.explain.llm import LLMExplainer
+    from unstuck.stages.explain.llm import LLMExplainer
 
     coach = Coach(config.llm, recordings_of(space.run), model=model)
     return LLMExplainer(
@@ -105,7 +105,7 @@ def _explainer(name: str, space: Workspace, model: Any) -> Explainer:
 
 
 def _requests(space: Workspace) -> list[Request]:
-    from unstuck.explain.llm import requests
+    from unstuck.stages.explain.llm import requests
 
     config = space.config.explain
     return requests(
@@ -114,7 +114,7 @@ def _requests(space: Workspace) -> list[Request]:
 
 
 def _agent_facts(space: Workspace) -> Any:
-    from unstuck.explain.facts import AgentFacts
+    from unstuck.stages.explain.facts import AgentFacts
 
     settings = space.agent.hyperparameters
     steps = settings.get("num_timesteps")

@@ -13,7 +13,7 @@ import numpy as np
 
 from unstuck.guidance import Term
 from unstuck.matching import Terms
-from unstuck.verify.starts import View
+from unstuck.stages.verify.starts import View
 
 
 def check_terms(terms: Sequence[Term], seen: Sequence[View], names: Sequence[str]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unstuck.explain.facts import (
+from unstuck.stages.explain.facts import (
     BLOCK_VARIABLES,
     BLOCKS,
     ENDINGS,
@@ -21,7 +21,7 @@ from unstuck.explain.facts import (
     fixed,
     number,
 )
-from unstuck.explain.views import DROP_SPAN, View, peaks, reward_scale, same_returns
+from unstuck.stages.explain.views import DROP_SPAN, View, peaks, reward_scale, same_returns
 from unstuck.tasks.card import ActionSpec, TaskCard
 
 

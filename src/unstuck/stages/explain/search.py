@@ -12,13 +12,13 @@ import numpy as np
 from unstuck.agents import Actor
 from unstuck.config import ExplainConfig
 from unstuck.episodes import Episode, EpisodeSet
-from unstuck.explain.base import Explanation
-from unstuck.explain.facts import number
-from unstuck.explain.reply import evidence_at
-from unstuck.explain.views import View, peaks, reward_scale, same_returns, views_of
 from unstuck.guidance import Action, Advice, Guidance, Near, Provenance, scales_from
 from unstuck.rollout import stack
 from unstuck.snapshots import BranchPool, EnvFactory, Snapshotter
+from unstuck.stages.explain.base import Explanation
+from unstuck.stages.explain.facts import number
+from unstuck.stages.explain.reply import evidence_at
+from unstuck.stages.explain.views import View, peaks, reward_scale, same_returns, views_of
 from unstuck.tasks.card import Describer, TaskCard
 
 SPAN = 10

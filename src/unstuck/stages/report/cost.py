@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from unstuck.report import words
-from unstuck.report.data import CONTROL, STAGES, RunData, charged_steps, is_number
-from unstuck.report.words import arm_name
+from unstuck.stages.report import words
+from unstuck.stages.report.data import CONTROL, STAGES, RunData, charged_steps, is_number
+from unstuck.stages.report.words import arm_name
 
 _PARTS = ("collect", "explain", "verify", "train")
 

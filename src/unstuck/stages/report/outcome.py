@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from unstuck.report.data import CONTROL, RunData, Scores, read_run
-from unstuck.report.words import arm_name, interval, number, plural
 from unstuck.run import Run
+from unstuck.stages.report.data import CONTROL, RunData, Scores, read_run
+from unstuck.stages.report.words import arm_name, interval, number, plural
 from unstuck.stats import Interval
 
 if TYPE_CHECKING:

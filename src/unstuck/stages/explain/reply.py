@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 
-from unstuck.explain.views import View, reward_scale
 from unstuck.guidance import (
     Action,
     Advice,
@@ -32,6 +31,7 @@ from unstuck.guidance import (
     validation_message,
     when_problems,
 )
+from unstuck.stages.explain.views import View, reward_scale
 from unstuck.tasks.card import TaskCard
 
 

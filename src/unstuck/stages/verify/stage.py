@@ -6,15 +6,16 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from unstuck.config import VerifyConfig
+from unstuck.config import RunConfig, VerifyConfig
 from unstuck.errors import GuidanceError
 from unstuck.guidance import Advice, Guidance, Verdict, load_guidance, save_guidance
 from unstuck.matching import Matcher, Terms
+from unstuck.modulate.plan import make_plan
 from unstuck.progress import Bar, Progress
 from unstuck.run import Draft, Run, digest, write_json
-from unstuck.verify.branches import Brancher, Execution, Start
-from unstuck.verify.judge import Trial, counts, judge
-from unstuck.verify.starts import (
+from unstuck.stages.verify.branches import Brancher, Execution, Start
+from unstuck.stages.verify.judge import Trial, counts, judge
+from unstuck.stages.verify.starts import (
     View,
     at_evidence,
     completed,
@@ -24,7 +25,8 @@ from unstuck.verify.starts import (
     starts_for,
     views,
 )
-from unstuck.verify.terms import check_terms
+from unstuck.stages.verify.terms import check_terms
+from unstuck.tasks.card import TaskCard
 from unstuck.workspace import Workspace
 
 RETURN_STEPS, PROGRESS_STEPS = 100, 20
@@ -39,7 +41,9 @@ def fingerprint(run: Run) -> str:
     """What the verdicts depend on."""
     config = run.config
     collected = run.record("collect").fingerprint
-    return digest(run.advice_path, config.verify, config.task, collected, run.agent_path, run.vecnormalize_path)
+    # Whether advice is tried at all hangs on how it is to be used.
+    use = [config.train.method, config.train.guide.model_dump()] if config.verify.what == "used" else []
+    return digest(run.advice_path, config.verify, use, config.task, collected, run.agent_path, run.vecnormalize_path)
 
 
 def verify(run: Run, progress: Progress | None = None) -> Guidance:
@@ -79,8 +83,8 @@ def _try(
 ) -> tuple[Guidance, dict[str, Any]]:
     """The guidance with verdicts, and what is to be told of the branches."""
     config = space.config.verify
-    if not config.enabled:
-        off = Verdict(status="untested", note="verification is switched off")
+    if reason := _needless(space, guidance):
+        off = Verdict(status="untested", note=reason)
         advice = tuple(a.model_copy(update={"verdict": off}) for a in guidance.advice)
         return guidance.model_copy(update={"advice": advice, "set_verdict": off}), {"enabled": False}
     measure = Terms(guidance.progress.terms, space.describer.card.variable_names) if guidance.progress else None
@@ -97,6 +101,25 @@ def _try(
         brancher.close()
         draft.env_steps += brancher.steps
     return judged, trials.details(judged, tried, whole)
+
+
+def _needless(space: Workspace, guidance: Guidance) -> str:
+    """Why nothing is to be tried, or ''. Steps of the budget are not spent on advice that will not touch training."""
+    config = space.config.verify
+    if not config.enabled:
+        return "verification is switched off"
+    if config.what == "used" and not _acts(space.config, guidance, space.describer.card):
+        return (
+            "not tried: on this task reward terms enter training, not suggested actions, so no environment steps are "
+            "spent on them (--verify.what all tries them)"
+        )
+    return ""
+
+
+def _acts(config: RunConfig, guidance: Guidance, card: TaskCard) -> bool:
+    """Whether suggested actions may touch training, or are never charged for being verified."""
+    plan = make_plan(config.train.method, config.train.guide, guidance, card.action.kind == "discrete")
+    return not plan.verified or plan.execute or plan.imitate > 0
 
 
 class _Trials:
