@@ -445,7 +445,8 @@ def _demo(command: str, args: list[str]) -> None:
     from unstuck.demo import demo_run
 
     parsed = _parse(DemoArgs, command, args)
-    _finish(demo_run(parsed.run), _progress())
+    progress = _progress()
+    _finish(demo_run(parsed.run, progress), progress)
 
 
 COMMANDS = {

@@ -1,16 +1,19 @@
-"""The demo: an agent that never reached the flag of MountainCar-v0, and the recorded replies of a language model."""
+"""The demo: an agent that never reached the flag of MountainCar-v0, and the recorded reply of a language model."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from unstuck.config import AgentConfig, RunConfig, TaskConfig, TrainConfig
 from unstuck.llm.config import LLMConfig
+from unstuck.progress import Progress
 from unstuck.run import Run
 
 HERE = Path(__file__).parent
 AGENT = HERE / "mountaincar-stuck.zip"
-RECORDINGS = HERE / "recordings"
+EPISODES = HERE / "episodes"
+"""The episodes that the recorded reply speaks of."""
 
 
 def demo_config() -> RunConfig:
@@ -23,8 +26,21 @@ def demo_config() -> RunConfig:
     )
 
 
-def demo_run(root: Path) -> Run:
-    """The run folder of the demo, ready for its stages."""
-    from unstuck.pipeline import open_run
+def demo_run(root: Path, progress: Progress | None = None) -> Run:
+    """The run folder of the demo with its episodes collected.
 
-    return open_run(demo_config(), root)
+    The recorded reply answers one exact prompt. Where this machine's arithmetic gives episodes that differ in a
+    digit, the prompt differs too and has no reply; then the episodes that ship with the reply take their place.
+    """
+    from unstuck.pipeline import open_run
+    from unstuck.stages.collect import collect
+    from unstuck.stages.explain import prompts, recordings_of
+
+    run = open_run(demo_config(), root)
+    collect(run, progress)
+    recordings = recordings_of(run)
+    if any(recordings.find(request) is None for request in prompts(run)):
+        (progress or Progress.silent()).say("this machine's episodes differ in a digit: using those of the recording")
+        for path in sorted(EPISODES.glob("*.npz")):
+            shutil.copyfile(path, run.root / "collect" / path.name)
+    return run
