@@ -76,8 +76,8 @@ def page(results: dict[str, Any], command: str) -> str:
         "Agents that others published (the RICE authors' sub-optimal agents, which do not ship with Unstuck), refined",
         "with the recorded reply of a language model, beside PPO continued with the same optimiser settings (learning",
         "rate 3e-4, critic warm-up) at the same budget of environment steps, collecting and verifying counted. Return",
-        "per episode without guidance; a seed's score is the mean over its last three checkpoints; mean and 95 % interval",
-        "(Student t) over seeds, for the agent before over episodes.",
+        "per episode without guidance; a seed's score is the mean over its last three checkpoints; mean and 95 %",
+        "interval (Student t) over seeds, for the agent before over episodes.",
         "",
     ]
     for row in results["rows"]:
