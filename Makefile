@@ -10,8 +10,8 @@ demo: $(VENV)/.installed
 	$(BIN)/unstuck demo --run runs/demo
 
 test: $(VENV)/.installed-dev
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
@@ -36,6 +36,9 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $@
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python scripts/make_cli_docs.py
 
 clean:
 	rm -rf $(VENV) runs

@@ -37,6 +37,9 @@ ALIASES = {
     "--method": "--train.method",
 }
 
+_OF_ENV = ("describe", "card", "check-env")
+"""Commands that take an environment instead of a run's settings."""
+
 Positional = tyro.conf.Positional
 Flat = tyro.conf.arg(name="")
 
@@ -489,7 +492,7 @@ def main(argv: list[str] | None = None) -> None:
 
         print(f"unstuck {__version__}")
         return
-    word, rest = args[0], [_unalias(a) for a in args[1:]]
+    word, rest = args[0], [_unalias(a, args[0]) for a in args[1:]]
     try:
         if word not in COMMANDS:
             raise UnstuckError(
@@ -514,6 +517,7 @@ def _fail(message: str) -> None:
     raise SystemExit(2) from None
 
 
-def _unalias(word: str) -> str:
+def _unalias(word: str, command: str) -> str:
     name, equals, value = word.partition("=")
-    return ALIASES.get(name, name) + equals + value
+    aliases = {"--import": "--import-module"} if command in _OF_ENV else ALIASES
+    return aliases.get(name, name) + equals + value
