@@ -44,6 +44,19 @@ def test_terms_are_added_to_the_state_a_step_leads_to_and_fade_out():
     np.testing.assert_allclose(rewards, -1 + 30 * positions * np.array([1, 0.75, 0.5]), rtol=1e-4)
 
 
+def test_rewards_are_gone_after_the_share_of_training_that_is_asked_for():
+    x = names(CORRIDOR)[0]
+    venv = wrapped(
+        CORRIDOR, Plan(terms=True, fade=0.5), terms=(Term(variable=x, above=-1, weight=1, cap=1),), total=8, n=1
+    )
+    venv.reset()
+    rewards = []
+    for _ in range(5):
+        venv.step_async(np.array([0]))
+        rewards.append(float(venv.step_wait()[1][0]))
+    assert rewards == pytest.approx([0, -0.25, -0.5, -0.75, -1])
+
+
 def test_the_terminal_state_and_not_the_next_reset_earns_the_reward():
     x = names(CORRIDOR)[0]
     venv = wrapped(CORRIDOR, Plan(terms=True, anneal="none"), terms=(Term(variable=x, weight=1, cap=10),), n=1)

@@ -19,6 +19,8 @@ class Plan:
     state_reward: bool = False
     terms: bool = False
     anneal: Literal["linear", "none"] = "linear"
+    fade: float = 1.0
+    """Share of training after which annealed rewards are zero."""
     applies: Literal["as-given", "table", "near"] = "as-given"
     verified: bool = False
     """Uses what verification found, drops what it found harmful, and is charged for its steps."""

@@ -93,7 +93,9 @@ class GuidanceVecEnv(VecEnvWrapper):
     @property
     def coefficient(self) -> float:
         """What guidance rewards are multiplied with now: fades from 1 to 0 when annealed."""
-        return max(0.0, 1.0 - self._steps / self._total) if self._plan.anneal == "linear" else 1.0
+        if self._plan.anneal == "none":
+            return 1.0
+        return max(0.0, 1.0 - self._steps / (self._plan.fade * self._total))
 
     def _look(self, values: np.ndarray) -> None:
         """Match the states from which the next step will be taken."""
