@@ -108,7 +108,7 @@ class GuideConfig(_Config):
     anneal: Literal["linear", "none"] | None = None
     """Whether rewards fade to zero over training."""
     fade: float | None = Field(default=None, gt=0, le=1)
-    """With anneal linear, the share of training after which they are zero; the rest learns from the true reward alone."""
+    """With anneal linear: the share of training after which they are zero; what is left learns from the true reward."""
     applies: Literal["as-given", "table", "near"] | None = None
     """Where advice applies: by its own condition, by the paper's look-up table, or near its critical state."""
     radius: float = Field(default=0.15, gt=0)
