@@ -60,6 +60,10 @@ _BUILT_IN = {
 }
 """Name of an environment, without version → module:function of its describer."""
 
+_FAMILIES = {"ale_py": "atari:describer", "minigrid": "minigrid:describer"}
+"""Package of an environment's class → function that describes those of its environments that it knows, through the
+wrappers that are usual there."""
+
 _LAZY = {
     "card_to_toml": "cards", "load_card": "cards", "known_ids": "environments", "make_env": "environments",
     "describe_state": "words", "describe_states": "words",
@@ -100,8 +104,11 @@ def describer_for(env: gym.Env | str, *, card: Path | str | None = None, **env_k
     for entry in importlib.metadata.entry_points(group="unstuck.describers"):
         if entry.name in (name, env.spec.id if env.spec else name):
             return entry.load()(env)
+    where = _FAMILIES.get(type(env.unwrapped).__module__.partition(".")[0])
     if name in _BUILT_IN and _is_gymnasiums_own(env):
-        module, _, function = _BUILT_IN[name].partition(":")
+        where = _BUILT_IN[name]
+    if where is not None:
+        module, _, function = where.partition(":")
         found = getattr(importlib.import_module(f"{__name__}.{module}"), function)(env)
         if found is not None:
             return found

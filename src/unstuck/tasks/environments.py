@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
+import sys
+import warnings
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,14 +18,24 @@ _EXTRAS = {"mujoco": "mujoco", "box2d": "box2d", "atari": "atari", "ale": "atari
 
 _OWN = ("Hopper", "Walker2d", "HalfCheetah")
 
+_FAMILIES = {
+    "atari": re.compile(r"ALE/|.*NoFrameskip-v\d|UnstuckPong-v\d"),
+    "minigrid": re.compile(r"MiniGrid-|BabyAI-"),
+}
+"""Environments that a module of ours makes, because agents see them through wrappers."""
+_PACKAGES = {"atari": "ale_py", "minigrid": "minigrid"}
+
 
 def register() -> None:
-    """Register Unstuck's own environments with Gymnasium: SparseHopper-v5, SparseWalker2d-v5, SparseHalfCheetah-v5."""
+    """Register Unstuck's own environments with Gymnasium: SparseHopper-v5, SparseWalker2d-v5, SparseHalfCheetah-v5,
+    and Pong as its objects, UnstuckPong-v0."""
     import gymnasium as gym
 
     for name in _OWN:
         if f"Sparse{name}-v5" not in gym.registry:
             gym.register(f"Sparse{name}-v5", f"unstuck.tasks.sparse:Sparse{name}", max_episode_steps=1000)
+    if "UnstuckPong-v0" not in gym.registry:
+        gym.register("UnstuckPong-v0", "unstuck.tasks.atari:object_pong", max_episode_steps=10_000)
 
 
 def known_ids() -> list[str]:
@@ -40,6 +54,9 @@ def make_env(
 ) -> Any:
     """`gymnasium.make`, after importing the module that registers the environment, if one is named.
 
+    MiniGrid and Atari are made with the observations that agents are trained on; their keyword argument
+    `observation` chooses: see `unstuck.tasks.minigrid` and `unstuck.tasks.atari`.
+
     Args:
         env_id: as `gymnasium.make` takes it, `module:Name-v0` included.
 
@@ -56,7 +73,12 @@ def make_env(
     try:
         # Only when it is wanted: environments of users often know no render_mode.
         rendering: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
-        return gym.make(env_id, **rendering, **(env_kwargs or {}))
+        if family := next((name for name, ids in _FAMILIES.items() if ids.match(env_id)), None):
+            return _family(family, env_id).make(env_id, env_kwargs or {}, **rendering)
+        with warnings.catch_warnings():
+            # What Gymnasium thinks of a user's environment is said once for each one made, in every process.
+            warnings.filterwarnings("ignore", module="gymnasium")
+            return gym.make(env_id, **rendering, **(env_kwargs or {}))
     except gym.error.DependencyNotInstalled as error:
         raise TaskError(_missing(env_id, error)) from error
     except (ImportError, gym.error.NameNotFound, gym.error.NamespaceNotFound, gym.error.VersionNotFound,
@@ -71,6 +93,17 @@ def make_env(
         raise TaskError(f"environment {env_id} cannot be made: {error}") from error
     except (AssertionError, ValueError, KeyError, OSError) as error:
         raise TaskError(f"environment {env_id} cannot be made: {type(error).__name__}: {error}") from error
+
+
+def _family(name: str, env_id: str) -> Any:
+    """The module of ours that makes environments of this family."""
+    try:
+        importlib.import_module(_PACKAGES[name])
+    except ModuleNotFoundError as error:
+        raise TaskError(
+            f'environment {env_id} needs a simulator that is not installed: pip install "unstuck[{name}]"'
+        ) from error
+    return importlib.import_module(f"unstuck.tasks.{name}")
 
 
 def _log_mujoco_warnings(env_id: str) -> None:
@@ -90,12 +123,19 @@ def _log_mujoco_warnings(env_id: str) -> None:
 
 
 def _import(module: str) -> None:
+    """The current folder counts, as it does for `python -m`: that is where a user's own module mostly lies."""
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
     try:
         importlib.import_module(module)
     except ImportError as error:
         raise TaskError(
-            f"cannot import {module} ({error}); it must be installed, or the folder that holds it be on PYTHONPATH"
+            f"cannot import {module} ({error}); it must be installed, or lie in the current folder or "
+            "one on PYTHONPATH"
         ) from error
+    except Exception as error:
+        raise TaskError(f"importing {module} failed: {type(error).__name__}: {error}") from error
 
 
 def _missing(env_id: str, error: Exception) -> str:
@@ -116,7 +156,7 @@ def _unknown(env_id: str, error: Exception) -> str:
     if isinstance(error, DeprecatedEnv):
         return f"there is no environment {env_id!r} any more: {error}"
     if env_id.startswith("ALE/"):
-        return f"environment {env_id} is not registered: pip install ale-py, and name its module with --import ale_py"
+        return f"ale-py has no environment {env_id!r}.{did_you_mean(env_id, known_ids())}"
     name = env_id.rpartition(":")[2]
     hint = did_you_mean(name, known_ids()) or _same_letters(name)
     return (
