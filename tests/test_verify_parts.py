@@ -205,3 +205,35 @@ def test_terms_are_looked_at_after_each_step() -> None:
     (row,) = check_terms([Term(variable="x", above=0, weight=1, cap=100)], seen, NAMES)
     assert (row["fires"], row["mean"], row["best"], row["worst"]) == (0.5, 2, 3, 1)
     assert row["correlation"] == pytest.approx(1)
+
+
+def test_no_steps_are_spent_on_actions_that_will_not_touch_training(tmp_path):
+    """Continuous actions with reward terms: the terms train, so nothing is tried unless it is asked for."""
+    from unstuck.config import AgentConfig, CollectConfig, RunConfig, TaskConfig, VerifyConfig
+    from unstuck.guidance import Action, Advice, Guidance, Term, save_guidance
+    from unstuck.pipeline import open_run
+    from unstuck.stages.collect import collect
+    from unstuck.stages.verify import verify
+    from unstuck.tasks import describer_for
+    from unstuck.testing import PUSH, save_stuck_agent
+
+    agent = save_stuck_agent(tmp_path / "push.zip", PUSH)
+    config = RunConfig(
+        task=TaskConfig(env=PUSH, import_module="unstuck.testing"),
+        agent=AgentConfig(agent=str(agent)),
+        collect=CollectConfig(episodes=2),
+        verify=VerifyConfig(pairs=2, episode_pairs=0),
+    )
+    run = open_run(config, tmp_path / "run")
+    collect(run)
+    speed = describer_for(PUSH).card.variable_names[1]
+    push = Advice(id="r", kind="rule", why="", when=(), action=Action(values=(2.0,), delta=True))
+    terms = (Term(variable=speed, weight=1, cap=1),)
+    save_guidance(Guidance(env_id=PUSH, diagnosis="", advice=(push,), reward_terms=terms), run.advice_path)
+    assert verify(run).advice[0].verdict.status == "untested"
+    assert run.record("verify").env_steps == 0
+    assert "reward terms enter training" in run.record("verify").facts["why_not"]
+    asked = config.verify.model_copy(update={"what": "all"})
+    run.configure(config.model_copy(update={"verify": asked}))
+    assert verify(run).advice[0].verdict.status != "untested"
+    assert run.record("verify").env_steps > 0

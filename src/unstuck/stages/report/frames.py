@@ -86,12 +86,34 @@ def _render(task: TaskConfig, episodes: EpisodeSet, wanted: Sequence[tuple[str, 
                 continue
             stored = episode.snapshots is not None
             restore_episode_step(env, episode, evidence.step, MujocoSnapshotter() if stored else ReplaySnapshotter())
+            _aim_camera(env)
             urls[name] = png_url(_pixels(env))
     finally:
         # Some renderers raise when they are closed, after they have drawn.
         with contextlib.suppress(Exception):
             env.close()
     return urls
+
+
+def _aim_camera(env: Any) -> None:
+    """Bring body and camera positions up to the restored state; exact restoring leaves them as the simulator had
+    them, a substep behind or (for cameras that follow a body) where the last picture was."""
+    if not hasattr(env.unwrapped, "model"):
+        return
+    try:
+        import mujoco
+    except ImportError:
+        return
+    model, data = env.unwrapped.model, env.unwrapped.data
+    if isinstance(model, mujoco.MjModel):
+        # Gymnasium looks with a free camera that stays where the body once was; the model's own goes with it.
+        follows = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
+        renderer: Any = getattr(env.unwrapped, "mujoco_renderer", None)
+        if follows >= 0 and getattr(renderer, "camera_id", None) == -1:
+            renderer.camera_id = follows
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        mujoco.mj_camlight(model, data)
 
 
 def _pixels(env: Any) -> np.ndarray:

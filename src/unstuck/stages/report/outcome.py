@@ -84,6 +84,8 @@ def direction(difference: Interval | None) -> Direction:
 
 
 def _verdict(run: Run, scores: Scores | None) -> tuple[str, str, Direction]:
+    if not any(name.startswith("train/") for name in run.manifest.stages):
+        return f"Nothing is trained yet: `unstuck train {run.root}` refines the agent.", "", "unknown"
     if scores is None or not scores.arms:
         return f"Not evaluated yet: `unstuck evaluate {run.root}` scores the agents.", "", "unknown"
     guided = [a for a in scores.ordered if a != CONTROL]
@@ -145,7 +147,7 @@ def print_outcome(run: Run, console: Console) -> None:
     result = outcome(run)
     if result.rows:
         # The title is printed above: a table's own is wrapped to the table's width.
-        console.print(Text(f"{result.agent} on {result.task}", style="bold"))
+        console.print(Text(f"{result.agent} on {result.task}", style="bold"), soft_wrap=True)
         table = Table()
         table.add_column("")
         for heading in ("deterministic", "sampled", "environment steps"):
@@ -156,10 +158,11 @@ def print_outcome(run: Run, console: Console) -> None:
         console.print(table)
         console.print(Text("Return per episode: mean [95 % interval], over seeds; before: over episodes.", style="dim"))
     # Text objects: what a model said is shown as it is, never read as the console's markup.
+    whole = not console.is_terminal  # Sentences are broken into lines for a reader only, paths never.
     if result.diagnosis:
-        console.print(Text(f"Diagnosis: {result.diagnosis}"))
-    console.print(Text(result.verdict, style="bold"))
+        console.print(Text(f"Diagnosis: {result.diagnosis}"), soft_wrap=whole)
+    console.print(Text(result.verdict, style="bold"), soft_wrap=whole)
     if result.note:
-        console.print(Text(result.note))
+        console.print(Text(result.note), soft_wrap=whole)
     if result.report.exists():
-        console.print(Text(f"Report: {result.report}"))
+        console.print(Text(f"Report: {result.report}"), soft_wrap=True)

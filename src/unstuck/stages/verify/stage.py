@@ -110,8 +110,8 @@ def _needless(space: Workspace, guidance: Guidance) -> str:
         return "verification is switched off"
     if config.what == "used" and not _acts(space.config, guidance, space.describer.card):
         return (
-            "not tried: on this task reward terms enter training, not suggested actions, so no environment steps are "
-            "spent on them (--verify.what all tries them)"
+            "on this task reward terms enter training, not suggested actions, so no environment steps are spent on "
+            "trying them (--verify.what all does)"
         )
     return ""
 
@@ -245,6 +245,7 @@ def _facts(judged: Guidance, details: dict[str, Any], terms: list[dict[str, Any]
     """What the manifest says of the stage."""
     return {
         "enabled": details["enabled"],
+        "why_not": "" if details["enabled"] else judged.set_verdict.note,
         "silent": details.get("silent"),
         **counts([a.verdict for a in judged.advice]),
         "metrics": sorted({a.verdict.metric for a in judged.advice if a.verdict.metric}),
