@@ -297,7 +297,9 @@ def load_guidance(path: Path, card: TaskCard | None = None) -> Guidance:
     try:
         data: Any = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise GuidanceError(f"cannot read {path}: {error.strerror or error}") from error
+        again = " `unstuck explain RUN` makes advice.json anew, `unstuck verify RUN` guidance.json."
+        hint = again if isinstance(error, FileNotFoundError) else ""
+        raise GuidanceError(f"cannot read {path}: {error.strerror or error}.{hint}") from error
     except ValueError as error:
         raise GuidanceError(f"{path} is not valid JSON: {error}") from error
     if isinstance(data, dict) and isinstance(data.get("format"), int) and data["format"] > FORMAT:

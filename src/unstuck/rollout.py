@@ -15,6 +15,14 @@ from unstuck.snapshots import reset_exactly
 EnvFactory = Callable[[], gym.Env]
 
 
+def time_limit(env: gym.Env) -> int | None:
+    """Steps after which the task truncates an episode; None where it is not registered with a limit."""
+    return env.spec.max_episode_steps if env.spec else None
+
+
+LIMIT_HINT = "give it a time limit, e.g. --env-kwargs '{\"max_episode_steps\": 1000}'"
+
+
 def stack(observations: Sequence[Any]) -> Any:
     """Single observations → a batch (N, *obs_shape), or a dict of batches."""
     if isinstance(observations[0], dict):
@@ -36,6 +44,8 @@ class Trace:
     snapshots: list[Any] = field(default_factory=list)
     terminated: bool = False
     truncated: bool = False
+    cut: bool = False
+    """Stopped from outside, not by the task; then `truncated` holds too."""
 
     @property
     def total_reward(self) -> float:
@@ -55,6 +65,7 @@ def run_episodes(
     keep: bool = True,
     on_step: Callable[[int], None] | None = None,
     go_on: Callable[[], bool] | None = None,
+    max_length: int | None = None,
 ) -> Iterator[Trace]:
     """Yield a finished episode for each seed, in the order in which they end.
 
@@ -65,6 +76,7 @@ def run_episodes(
         keep: whether observations and actions are kept (False saves memory where only returns matter).
         on_step: called with the number of environment steps just taken.
         go_on: asked before an episode is begun; False stops beginning new ones.
+        max_length: steps after which an episode is cut, for tasks without a time limit.
     """
     waiting = iter(seeds)
     free = list(envs)
@@ -85,6 +97,9 @@ def run_episodes(
             _advance(trace, action, snapshot)
         if on_step:
             on_step(len(active))
+        for trace in active:
+            if max_length is not None and len(trace) >= max_length and not trace.terminated and not trace.truncated:
+                trace.truncated = trace.cut = True
         for trace in [t for t in active if t.terminated or t.truncated]:
             active.remove(trace)
             free.append(trace.env)

@@ -30,7 +30,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from unstuck.config import RunConfig
+from unstuck.config import RunConfig, TaskConfig
 from unstuck.errors import RunError
 from unstuck.guidance import validation_message
 
@@ -106,7 +106,7 @@ class Run:
             what = "has no manifest.json" if self.root.exists() else "does not exist"
             raise RunError(f"{self.root} is not a run folder: it {what}. `unstuck collect AGENT --env ID` makes one.")
         data = read_json(path)
-        if isinstance(data, dict) and int(data.get("format", 0)) > FORMAT:
+        if isinstance(data, dict) and isinstance(data.get("format"), int) and data["format"] > FORMAT:
             raise RunError(
                 f"{self.root} was made by a newer Unstuck (run format {data['format']}, this one reads up to {FORMAT})."
                 " Update Unstuck, or use another folder with --run; nothing was changed."
@@ -145,13 +145,16 @@ class Run:
             )
             write_json(root / "manifest.json", manifest.model_dump(mode="json"))
         except OSError as error:
-            raise RunError(f"cannot write the run folder {root}: {error.strerror or error}") from error
+            what = "it is a file" if root.is_file() else error.strerror or error
+            raise RunError(f"cannot write the run folder {root}: {what}; choose another folder with --run") from error
         return cls(root)
 
     def _same_job(self, config: RunConfig, agent_files: dict[str, Path]) -> None:
-        held = self.manifest.config
-        if (held.task.env, held.task.env_kwargs) != (config.task.env, config.task.env_kwargs):
-            raise RunError(f"{self.root} is a run on {held.task.env}; for {config.task.env} name another with --run")
+        held, wanted = self.manifest.config.task, config.task
+        # As long as nothing has come of the run, nothing hangs on the arguments that it was begun with.
+        kwargs_differ = bool(self.manifest.stages) and held.env_kwargs != wanted.env_kwargs
+        if held.env != wanted.env or kwargs_differ:
+            raise RunError(f"{self.root} is a run on {_words(held)}; for {_words(wanted)} name another with --run")
         if digest(self.agent_path) != digest(agent_files["agent"]):
             raise RunError(f"{self.root} is a run of another agent; give another folder with --run")
 
@@ -250,6 +253,10 @@ class Draft:
         self.facts: dict[str, Any] = {}
         self.publish: list[tuple[str, str]] = []
         """(file in the stage's folder, name in the run folder to which it is copied)."""
+
+
+def _words(task: TaskConfig) -> str:
+    return f"{task.env} with {json.dumps(task.env_kwargs)}" if task.env_kwargs else task.env
 
 
 def _now() -> str:

@@ -8,8 +8,9 @@ import numpy as np
 
 from unstuck.agents import Actor
 from unstuck.episodes import Episode, EpisodeSet
+from unstuck.errors import TaskError
 from unstuck.progress import Progress
-from unstuck.rollout import Trace, run_episodes, stack
+from unstuck.rollout import LIMIT_HINT, Trace, run_episodes, stack, time_limit
 from unstuck.run import Run, digest
 from unstuck.workspace import Workspace
 
@@ -21,7 +22,11 @@ def fingerprint(run: Run) -> str:
 
 def collect(run: Run, progress: Progress | None = None) -> EpisodeSet:
     """Run the agent and write its episodes to RUN/collect. Half of them deterministic, half sampled: a stuck agent
-    can fail differently in the two (an agent that hovers when deterministic may crash when sampled)."""
+    can fail differently in the two (an agent that hovers when deterministic may crash when sampled).
+
+    Raises:
+        AgentError, TaskError: if the agent or the task cannot be loaded, do not fit, or no episode ends.
+    """
     space, config = Workspace(run), run.config.collect
     progress = progress or Progress.silent()
     mark = fingerprint(run)
@@ -36,23 +41,32 @@ def collect(run: Run, progress: Progress | None = None) -> EpisodeSet:
             first = config.seed + (0 if deterministic else config.episodes // 2)
             allowed = config.max_steps // 2 if deterministic else config.max_steps - draft.env_steps
             counter = _Counter(allowed)
+            # Fewer environments than the step limit has room for, so that it can stop new episodes in time.
+            used = envs[: max(1, min(len(envs), allowed // (time_limit(envs[0]) or 1000)))]
             traces = run_episodes(
-                # Fewer environments than the step limit has room for, so that it can stop new episodes in time.
-                envs[: max(1, min(len(envs), allowed // _horizon(envs[0])))],
+                used,
                 space.actor,
                 range(first, first + count),
                 deterministic=deterministic,
                 snapshot=snapshotter.save if snapshotter.storable else None,
                 on_step=counter.add,
                 go_on=counter.has_room,
+                max_length=None if time_limit(envs[0]) else max(1, allowed // len(used)),
             )
             for trace in sorted(traces, key=lambda t: t.seed):
+                draft.facts["cut"] = draft.facts.get("cut", 0) + trace.cut
                 episodes.add(_episode(trace, len(episodes), deterministic, space.actor, _gamma(space)))
                 bar.advance()
             draft.env_steps += counter.taken
         for env in envs:
             env.close()
+        cut = draft.facts.pop("cut", 0)
+        if cut == len(episodes):
+            raise TaskError(_endless(run, cut))
         draft.facts = _facts(episodes, snapshotter.name)
+    if cut:
+        task = run.config.task.env
+        progress.say(f"collect: {cut} episodes did not end by themselves and were cut; {task}: {LIMIT_HINT}")
     return Workspace(run).episodes
 
 
@@ -69,8 +83,11 @@ class _Counter:
         return self.taken < self._allowed
 
 
-def _horizon(env: Any) -> int:
-    return int(env.spec.max_episode_steps or 1000) if env.spec else 1000
+def _endless(run: Run, count: int) -> str:
+    return (
+        f"none of {count} episodes of {run.config.task.env} ended within {run.config.collect.max_steps} environment "
+        f"steps, and the task sets no time limit: {LIMIT_HINT}; or raise --collect.max-steps if it ends later"
+    )
 
 
 def _gamma(space: Workspace) -> float:

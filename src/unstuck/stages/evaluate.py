@@ -14,12 +14,15 @@ import numpy as np
 
 from unstuck.agents import Actor, build_policy, load_agent
 from unstuck.progress import Progress
-from unstuck.rollout import run_episodes
+from unstuck.rollout import LIMIT_HINT, run_episodes, time_limit
 from unstuck.run import Run, digest, read_json, write_json
 from unstuck.stats import Interval, difference_interval, mean_interval
+from unstuck.workers import end_with_parent
 from unstuck.workspace import EnvMaker
 
 MODES = ("deterministic", "sampled")
+LONGEST = 10_000
+"""Steps after which an episode is cut where the task sets no time limit: a good agent may never fall."""
 
 
 def arms_of(run: Run) -> dict[str, list[str]]:
@@ -57,22 +60,28 @@ def evaluate(run: Run, progress: Progress | None = None) -> dict[str, Any]:
                 for mode in MODES:
                     jobs.append((f"{name}:{steps}", mode, str(path), "", config.episodes))  # type: ignore[arg-type]
     results: dict[tuple[str, str], list[float]] = {}
+    cut = 0
     with run.stage("evaluate", mark) as draft, progress.task("evaluate", len(jobs)) as bar:
         parallel = Parallel(n_jobs=min(run.config.train.jobs or os.cpu_count() or 1, len(jobs)), return_as="generator")
         work = (delayed(_returns)(str(run.root), mode, path, vec, n) for _, mode, path, vec, n in jobs)
-        for (label, mode, *_), (returns, steps) in zip(jobs, parallel(work), strict=True):
+        for (label, mode, *_), (returns, steps, cuts) in zip(jobs, parallel(work), strict=True):
             results[label, mode] = returns
             draft.env_steps += steps
+            cut += cuts
             bar.advance()
         scores = _scores(run, results)
         write_json(draft.folder / "scores.json", scores)
+    if cut:
+        progress.say(f"evaluate: {cut} episodes were cut after {LONGEST} steps; {run.config.task.env}: {LIMIT_HINT}")
     return scores
 
 
-def _returns(root: str, mode: str, path: str, vecnormalize: str, episodes: int) -> tuple[list[float], int]:
-    """In a worker process: the returns of `episodes` episodes, by seed, and the environment steps they took."""
+def _returns(root: str, mode: str, path: str, vecnormalize: str, episodes: int) -> tuple[list[float], int, int]:
+    """In a worker process: the returns of `episodes` episodes, by seed, the environment steps they took, and how
+    many were cut."""
     import torch
 
+    end_with_parent()
     torch.set_num_threads(1)
     run = Run(root)
     make_env = EnvMaker(run.config.task)
@@ -83,15 +92,18 @@ def _returns(root: str, mode: str, path: str, vecnormalize: str, episodes: int) 
     policy = build_policy(agent, envs[0].observation_space, envs[0].action_space)
     actor = Actor(policy, agent.normalization, envs[0].action_space)
     first = run.config.evaluate.seed
-    found = {
-        trace.seed: (trace.total_reward, len(trace))
-        for trace in run_episodes(
-            envs, actor, range(first, first + episodes), deterministic=mode == "deterministic", keep=False
-        )
-    }
+    traces = run_episodes(
+        envs, actor, range(first, first + episodes), deterministic=mode == "deterministic", keep=False,
+        max_length=None if time_limit(envs[0]) else LONGEST,
+    )  # fmt: skip
+    found = {trace.seed: (trace.total_reward, len(trace), trace.cut) for trace in traces}
     for env in envs:
         env.close()
-    return [found[s][0] for s in sorted(found)], sum(n for _, n in found.values())
+    return (
+        [found[s][0] for s in sorted(found)],
+        sum(n for _, n, _ in found.values()),
+        sum(c for *_, c in found.values()),
+    )
 
 
 def _scores(run: Run, results: dict[tuple[str, str], list[float]]) -> dict[str, Any]:
