@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import logging
+import multiprocessing
 import os
+import re
 import sys
 import warnings
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -158,6 +159,11 @@ def _unknown(env_id: str, error: Exception) -> str:
     if env_id.startswith("ALE/"):
         return f"ale-py has no environment {env_id!r}.{did_you_mean(env_id, known_ids())}"
     name = env_id.rpartition(":")[2]
+    if multiprocessing.parent_process() is not None:
+        return (
+            f"a worker process does not know the environment {env_id!r}: registering it in your script is not enough. "
+            "Register it in a module, and name that with --import (import_module)."
+        )
     hint = did_you_mean(name, known_ids()) or _same_letters(name)
     return (
         f"there is no environment {env_id!r}.{hint} An environment of your own must be registered first: name its "
