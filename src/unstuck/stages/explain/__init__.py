@@ -45,12 +45,14 @@ def explain(run: Run, progress: Progress | None = None, *, model: Any = None) ->
     if run.done("explain", mark) and run.advice_path.exists():
         return load_guidance(run.advice_path, space.describer.card)
     if name == "search":
-        hint = "; name one with --llm.model" if run.config.llm.is_none else ""
+        hint = "; name one with --llm MODEL" if run.config.llm.is_none else ""
         progress.say(f"explain: without a language model (value drops, then search in the simulator){hint}")
     with run.stage("explain", mark) as draft, progress.task("explain", None) as bar:
         if name == "llm":
-            bar.note(f"reply of {run.config.llm.model or 'a language model'}")
+            bar.note("recorded reply" if run.config.llm.is_recorded else f"asking {run.config.llm.model}")
         found = _explainer(name, space, model).explain(space.episodes, space.describer)
+        if name == "llm":
+            bar.note(f"reply of {found.guidance.provenance.model}")
         save_guidance(found.guidance, draft.folder / "advice.json")
         draft.publish.append(("advice.json", "advice.json"))
         draft.env_steps = found.env_steps

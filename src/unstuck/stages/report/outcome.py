@@ -84,7 +84,7 @@ def direction(difference: Interval | None) -> Direction:
 
 
 def _verdict(run: Run, scores: Scores | None) -> tuple[str, str, Direction]:
-    if not any(name.startswith("train/") for name in run.manifest.stages):
+    if scores is not None and not any(name.startswith("train/") for name in run.manifest.stages) and not scores.arms:
         return f"Nothing is trained yet: `unstuck train {run.root}` refines the agent.", "", "unknown"
     if scores is None or not scores.arms:
         return f"Not evaluated yet: `unstuck evaluate {run.root}` scores the agents.", "", "unknown"
