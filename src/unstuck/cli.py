@@ -70,6 +70,8 @@ class PromptArgs(_OfRun):
     """Write them as OpenAI-style batch JSONL to this file."""
     quiet: bool = False
     """Do not print the prompts themselves."""
+    llm: Annotated[str | None, tyro.conf.arg(name="llm.model")] = None
+    """The model to estimate the price for (short: --llm); by default the run's own."""
 
 
 @dataclass
@@ -111,6 +113,24 @@ class DescribeArgs(EnvArgs):
     states: int = 5
     """States to show, from random play."""
     seed: int = 0
+
+
+@dataclass
+class CheckArgs(EnvArgs):
+    """Check exact snapshots, the card, the size of a state in words, and what all of it costs."""
+
+    agent: Path | None = None
+    """An SB3 zip that plays as well, to hold the card against what it sees."""
+    vecnormalize: Annotated[Path | None, tyro.conf.arg(name="agent.vecnormalize")] = None
+    """Its VecNormalize statistics (short: --vecnormalize)."""
+    trust: Annotated[bool, tyro.conf.arg(name="agent.trust")] = False
+    """Let the agent's file run code (short: --trust)."""
+    seeds: Annotated[int, tyro.conf.arg(name="train.seeds")] = 3
+    """Runs in which snapshots are compared (short: --seeds)."""
+    steps: Annotated[int | None, tyro.conf.arg(name="train.steps")] = None
+    """Length of each (short: --steps); by default a whole episode and some of the next."""
+    states: int = 2000
+    """States to hold the card against."""
 
 
 @dataclass
@@ -195,19 +215,31 @@ def _open(parsed: Any, saved: RunConfig, kwargs: dict[str, Any] | None) -> Run:
     return open_run(_merged(saved, parsed.options_, **more), parsed.run)
 
 
-def _given(args: list[str]) -> tuple[RunConfig, dict[str, Any] | None, list[str]]:
-    """Take --config FILE and --env-kwargs JSON out of the arguments."""
-    saved, kwargs, rest = RunConfig(), None, []
+def _given(args: list[str], saved: RunConfig | None = None) -> tuple[RunConfig, dict[str, Any] | None, list[str]]:
+    """Take --config FILE and --env-kwargs JSON out of the arguments. What the file sets goes over `saved`."""
+    saved, kwargs, rest = saved or RunConfig(), None, []
     words = iter(args)
     for word in words:
         name, equals, value = word.partition("=")
+        if name in ("--config", "--env-kwargs"):
+            value = value if equals else next(words, "")
+            if not value:
+                raise UnstuckError(f"{name} needs {'a TOML file' if name == '--config' else 'a JSON object'} after it")
         if name == "--config":
-            saved = load_config(Path(value if equals else next(words, "")))
+            saved = _over(saved, load_config(Path(value)))
         elif name == "--env-kwargs":
-            kwargs = _json_object(value if equals else next(words, ""), "--env-kwargs")
+            kwargs = _json_object(value, name)
         else:
             rest.append(word)
     return saved, kwargs, rest
+
+
+def _over(saved: RunConfig, given: RunConfig) -> RunConfig:
+    parts = {}
+    for section in given.model_fields_set:
+        new = getattr(given, section)
+        parts[section] = getattr(saved, section).model_copy(update={f: getattr(new, f) for f in new.model_fields_set})
+    return saved.model_copy(update=parts)
 
 
 def load_config(path: Path) -> RunConfig:
@@ -255,7 +287,11 @@ def _stage(command: str, args: list[str]) -> None:
     from unstuck.run import Run
 
     run = Run(args[0]) if args and not args[0].startswith("-") else None
-    saved = run.config if run else RunConfig()
+    saved, kwargs, args = _given(args, run.config if run else None)
+    if kwargs is not None:
+        raise UnstuckError(
+            f"the task of a run cannot be changed: --env-kwargs belongs to `unstuck collect`, not {command}"
+        )
     parsed = _parse(_stage_args(_OfRun, SECTIONS[command], saved, COMMANDS[command].help), command, args)
     run = run or Run(parsed.run)
     run.configure(_merged(run.config, parsed.options_))
@@ -292,8 +328,8 @@ def _say_verified(run: Run, guidance: Any) -> None:
         gain = f" {v.gain:+.3g} [{v.low:.3g}, {v.high:.3g}] {v.metric}" if v.gain is not None else ""
         where = f" ({when_words(advice.when)})" if advice.when is not None else ""
         print(f"  {advice.id}: {v.status}{gain}{where}{' - ' + v.note if v.note else ''}")
-    print(f"{run.record('verify').env_steps} environment steps. Read or edit {run.guidance_path}, ")
-    print(f"then: unstuck train {run.root}")
+    steps = run.record("verify").env_steps
+    print(f"{steps} environment steps. Read or edit {run.guidance_path}, then: unstuck train {run.root}")
 
 
 def _say_trained(run: Run, arms: dict[str, list[Path]]) -> None:
@@ -330,7 +366,7 @@ def _print_outcome(run: Run) -> None:
 
     from unstuck.stages.report.outcome import print_outcome
 
-    print_outcome(run, Console())
+    print_outcome(run, Console() if sys.stdout.isatty() else Console(width=120))
 
 
 def _prompt(command: str, args: list[str]) -> None:
@@ -340,14 +376,16 @@ def _prompt(command: str, args: list[str]) -> None:
 
     parsed = _parse(PromptArgs, command, args)
     run = Run(parsed.run)
-    llm = run.config.llm
+    llm = run.config.llm if parsed.llm is None else run.config.llm.model_copy(update={"model": parsed.llm})
     requests = prompts(run)
     if not parsed.quiet:
         for request in requests:
             print(request.text)
     tokens = sum(estimate_tokens(r.text) for r in requests)
     cost = None if llm.is_none or llm.is_recorded else estimate_cost(llm.model, tokens, llm.max_output_tokens)
-    price = f"at most ${cost:.3f} with {llm.model}" if cost is not None else "price not known for this model"
+    price = f"at most ${cost:.3f} with {llm.model}" if cost is not None else f"the price of {llm.model} is not known"
+    if llm.is_none or llm.is_recorded:
+        price = "name a model with --llm for the price"
     print(
         f"{len(requests)} prompt(s), about {tokens} tokens in, at most {llm.max_output_tokens} out each; {price}. "
         f"Keys: {', '.join(r.key for r in requests)}",
@@ -428,19 +466,26 @@ def _check_env(command: str, args: list[str]) -> None:
     from functools import partial
 
     from unstuck import tasks
-    from unstuck.snapshots import check_exact
+    from unstuck.checks import check_env
 
-    parsed = _parse(EnvArgs, command, args)
+    parsed = _parse(CheckArgs, command, args)
     kwargs = _json_object(parsed.env_kwargs, "--env-kwargs")
-    report = check_exact(partial(tasks.make_env, parsed.env, kwargs, parsed.import_module))
-    print(f"{parsed.env}: snapshots by {report.strategy}: {'exact' if report.exact else 'NOT EXACT'}")
-    for branch in report.branches:
-        print(f"  branched at step {branch.step}: {branch.difference or 'no difference'}")
-    print(
-        f"  seconds per step {report.step_seconds:.2e}, save {report.save_seconds:.2e}, "
-        f"restore {report.restore_seconds:.2e}"
-    )
-    if not report.exact:
+    make_env = partial(tasks.make_env, parsed.env, kwargs, parsed.import_module)
+    env = make_env()
+    describer = tasks.describer_for(env, card=parsed.card)
+    actor = None
+    if parsed.agent is not None:
+        from unstuck.agents import Actor, build_policy, check_fits, load_agent
+
+        agent = load_agent(parsed.agent, vecnormalize=parsed.vecnormalize, trust=parsed.trust)
+        check_fits(agent, env.observation_space, env.action_space, parsed.env)
+        policy = build_policy(agent, env.observation_space, env.action_space)
+        actor = Actor(policy, agent.normalization, env.action_space)
+    env.close()
+    seeds = range(max(1, parsed.seeds))
+    report = check_env(make_env, describer, seeds=seeds, steps=parsed.steps, states=parsed.states, actor=actor)
+    print(report.words())
+    if not report.ok:
         raise SystemExit(1)
 
 
@@ -464,7 +509,7 @@ COMMANDS = {
     "recordings": Command("List recorded exchanges; import replies to exported prompts.", _recordings),
     "describe": Command("Show what is known of a task, and how its states read in language.", _describe),
     "card": Command("Write a task card as TOML, to fill in.", _card),
-    "check-env": Command("Check that an environment can be branched exactly.", _check_env),
+    "check-env": Command("Check an environment: exact snapshots, a true card, what it costs.", _check_env),
     "demo": Command("The main job on an agent that ships with Unstuck.", _demo),
 }
 
@@ -477,7 +522,10 @@ def usage() -> str:
         "Gets a stuck reinforcement-learning agent moving again, with a language model as its coach.\n\n"
         "  unstuck refine agent.zip --env Hopper-v5 --llm openai:MODEL\n\ncommands:\n"
         + "\n".join(lines)
-        + "\n\n`unstuck COMMAND --help` lists a command's settings; --config FILE.toml gives many at once."
+        + "\n\n`unstuck COMMAND --help` lists a command's settings. Beside those:\n"
+        "  --config FILE.toml   many settings at once, in the sections of the long names\n"
+        "  --env-kwargs JSON    keyword arguments of gymnasium.make\n"
+        + "".join(f"  {short:<20} short for {long}\n" for short, long in ALIASES.items())
     )
 
 
@@ -492,6 +540,7 @@ def main(argv: list[str] | None = None) -> None:
 
         print(f"unstuck {__version__}")
         return
+    _no_foreign_warnings()
     word, rest = args[0], [_unalias(a, args[0]) for a in args[1:]]
     try:
         if word not in COMMANDS:
@@ -510,6 +559,18 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(130) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _no_foreign_warnings() -> None:
+    """Gymnasium's remarks on environments would tear up the progress bars; they go on being shown from Python, and
+    where the user set PYTHONWARNINGS. The worker processes read the variable."""
+    if "PYTHONWARNINGS" in os.environ or sys.warnoptions:
+        return
+    import warnings
+
+    modules = ("envs.registration", "utils.passive_env_checker", "core", "spaces.box", "spaces.utils")
+    os.environ["PYTHONWARNINGS"] = ",".join(f"ignore:::gymnasium.{m}" for m in modules)
+    warnings.filterwarnings("ignore", module="gymnasium")
 
 
 def _fail(message: str) -> None:
