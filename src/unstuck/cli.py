@@ -121,14 +121,14 @@ class CheckArgs(EnvArgs):
 
     agent: Path | None = None
     """An SB3 zip that plays as well, to hold the card against what it sees."""
-    vecnormalize: Annotated[Path | None, tyro.conf.arg(name="agent.vecnormalize")] = None
-    """Its VecNormalize statistics (short: --vecnormalize)."""
-    trust: Annotated[bool, tyro.conf.arg(name="agent.trust")] = False
-    """Let the agent's file run code (short: --trust)."""
-    seeds: Annotated[int, tyro.conf.arg(name="train.seeds")] = 3
-    """Runs in which snapshots are compared (short: --seeds)."""
-    steps: Annotated[int | None, tyro.conf.arg(name="train.steps")] = None
-    """Length of each (short: --steps); by default a whole episode and some of the next."""
+    vecnormalize: Path | None = None
+    """Its VecNormalize statistics, if they are not found beside it."""
+    trust: bool = False
+    """Let the agent's file run code."""
+    seeds: int = 3
+    """Runs in which snapshots are compared."""
+    steps: int | None = None
+    """Length of each; by default a whole episode and some of the next."""
     states: int = 2000
     """States to hold the card against."""
 

@@ -4,8 +4,12 @@
 
 - `sb3` (default for `...NoFrameskip-v4`): what Stable-Baselines3's `make_atari_env` with `VecFrameStack(4)` shows a
   policy, so what RL Zoo's Atari agents see: `AtariWrapper` (no-op starts, every 4th frame as the maximum of the last
-  two, 84 x 84 grey, rewards clipped to their sign), the last four frames, oldest first, (4, 84, 84) uint8.
+  two, 84 x 84 grey), the last four frames, oldest first, (4, 84, 84) uint8. Rewards are the game's own, not clipped,
+  and an episode is a game, not a life: agents are judged by what the game pays.
 - `raw` (default for `ALE/...`): the emulator's frames as Gymnasium gives them.
+
+Frames are skipped and actions made sticky here and not in the emulator, by the same rule: the emulator's saved state
+leaves out which action it repeats, so that with its own sticky actions no snapshot is exact.
 """
 
 from __future__ import annotations
@@ -58,17 +62,24 @@ def make(env_id: str, env_kwargs: Mapping[str, Any], **rendering: Any) -> Any:
             f"{env_id} has no observation {observation!r}.{did_you_mean(str(observation), OBSERVATIONS)} "
             f"There are: {', '.join(OBSERVATIONS)}"
         )
+    given = {**gym.spec(env_id).kwargs, **kwargs}
+    skip, sticky = given.get("frameskip", FRAME_SKIP), given.get("repeat_action_probability", 0.0)
+    if not isinstance(skip, int):
+        raise TaskError(f"{env_id}: frameskip must be a whole number, not {skip!r}")
+    core = gym.make(env_id, **rendering, **{**kwargs, "frameskip": 1, "repeat_action_probability": 0.0})
     if observation == "raw":
-        return gym.make(env_id, **rendering, **kwargs)
+        return StickySkip(core, skip, sticky)
     # AtariWrapper skips the frames itself.
-    return _as_in_sb3(gym.make(env_id, **rendering, **{**kwargs, "frameskip": 1}))
+    return _as_in_sb3(StickySkip(core, 1, sticky))
 
 
 def _as_in_sb3(env: Any) -> Any:
     from gymnasium.wrappers import FrameStackObservation
     from stable_baselines3.common.atari_wrappers import AtariWrapper
 
-    wrapped: Any = _Channel(AtariWrapper(env, frame_skip=FRAME_SKIP))
+    wrapped: Any = _Channel(
+        AtariWrapper(env, frame_skip=FRAME_SKIP, terminal_on_life_loss=False, clip_reward=False)
+    )
     # VecFrameStack begins an episode with black frames, not with copies of the first.
     return FrameStackObservation(wrapped, 4, padding_type="zero")
 
@@ -90,6 +101,32 @@ def describer(env: Any) -> Describer | None:
     from unstuck.tasks.pong import pong
 
     return pong(env) if getattr(env.unwrapped, "_game", "") == "pong" else None
+
+
+class StickySkip(gym.Wrapper):
+    """Each action for `skip` frames; in each frame, with probability `sticky`, the action of the frame before instead.
+
+    Source of the rule: Machado et al., Revisiting the Arcade Learning Environment (JAIR 2018), section 5.3.
+    """
+
+    def __init__(self, env: gym.Env, skip: int, sticky: float) -> None:
+        super().__init__(env)
+        self._skip, self._sticky, self._last = skip, float(sticky), 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        self._last = 0
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        total = 0.0
+        for _ in range(self._skip):
+            if not self._sticky or self.env.unwrapped.np_random.random() >= self._sticky:
+                self._last = int(action)
+            obs, reward, terminated, truncated, info = self.env.step(self._last)
+            total += float(reward)
+            if terminated or truncated:
+                break
+        return obs, total, terminated, truncated, info
 
 
 class ObjectPong(gym.Wrapper):
@@ -123,16 +160,16 @@ def object_pong(
     Observation: Box(9,) float32, the `OBJECTS` scaled as `SHIFT` and `SCALE` say (centres of ball and paddles in
     pixels of the 210 x 160 screen, y grows downwards; speeds in pixels per frame). Actions: Discrete(3) stay, up,
     down. Reward +1 and -1 for points; the game ends at 21. Actions are sticky as the ALE recommends: with
-    `repeat_action_probability` the emulator repeats the action of the frame before; with 0, play from the same actions
-    is always the same.
+    `repeat_action_probability` a frame repeats the action of the one before; with 0, the same actions always give the
+    same game.
     """
     from ale_py.env import AtariEnv
 
     core: Any = AtariEnv(
-        game="pong", obs_type="ram", frameskip=frameskip, mode=mode, difficulty=difficulty,
-        repeat_action_probability=repeat_action_probability, full_action_space=False, render_mode=render_mode,
+        game="pong", obs_type="ram", frameskip=1, mode=mode, difficulty=difficulty,
+        repeat_action_probability=0.0, full_action_space=False, render_mode=render_mode,
     )  # type: ignore[arg-type]  # fmt: skip
-    return ObjectPong(core)
+    return ObjectPong(StickySkip(core, frameskip, repeat_action_probability))
 
 
 def objects(ram: np.ndarray) -> np.ndarray:
@@ -142,7 +179,7 @@ def objects(ram: np.ndarray) -> np.ndarray:
     # A paddle may hang over the border; beyond that, where the cartridge hides it, its byte means nothing.
     player, enemy = np.clip([r[RAM_PLAYER_Y] - 6.5, r[RAM_ENEMY_Y] - 7.5], 26.0, 201.0)
     ball = (0.0, CENTRE_X, CENTRE_Y, 0.0, 0.0)
-    if ram[RAM_BALL_Y]:
+    if ram[RAM_BALL_Y] and ram[RAM_BALL_X] >= 49:
         ball = (
             1.0, r[RAM_BALL_X] - 48.5, r[RAM_BALL_Y] - 12.5,
             -_signed(ram[RAM_BALL_MINUS_DX]), _signed(ram[RAM_BALL_DY]),
