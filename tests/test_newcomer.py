@@ -220,3 +220,8 @@ def _wait_for(look, seconds=20):
 def _alive(pid):
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
     return bool(state.strip()) and not state.startswith("Z")
+
+
+def test_a_path_that_the_system_refuses_is_no_traceback(capsys, tmp_path, agent):
+    err = fails(capsys, "collect", agent, "--env", CORRIDOR, "--run", str(tmp_path / ("x" * 300)))
+    assert "too long" in err

@@ -149,6 +149,9 @@ class Run:
             raise RunError(f"cannot write the run folder {root}: {what}; choose another folder with --run") from error
         return cls(root)
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.root)!r})"
+
     def _same_job(self, config: RunConfig, agent_files: dict[str, Path]) -> None:
         held, wanted = self.manifest.config.task, config.task
         # As long as nothing has come of the run, nothing hangs on the arguments that it was begun with.
