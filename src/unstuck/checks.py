@@ -28,9 +28,9 @@ __all__ = ["EnvCheck", "RangeCheck", "check_card", "check_env"]
 LONGEST = 2_000
 """Time limits above this are not played to their end with random actions, but shortened."""
 SHORT_LIMIT = 10
-PROMPT_SHARE = 0.02
-"""A state's text may take this share of a prompt of 12,000 tokens: then 30 of them leave room for the rest."""
 PROMPT_TOKENS = 12_000
+PROMPT_STATES = 30
+"""So many states in words are to fit a prompt of the default size."""
 _CHARACTERS_PER_TOKEN = 3.5
 _TOLERANCE = 1e-6
 _MEMORY = 64 * 2**20
@@ -188,7 +188,7 @@ def check_env(
         problems.append(f"the card says that an episode ends after {limit} steps, but one had {max(too_long)}")
     texts = describe_states(describer, stack(random_play[-200:]))
     tokens = max(math.ceil(len(text) / _CHARACTERS_PER_TOKEN) for text in texts)
-    if tokens > PROMPT_SHARE * PROMPT_TOKENS:
+    if tokens * PROMPT_STATES > PROMPT_TOKENS:
         remarks.append(
             f"a state takes about {tokens} tokens; of the prompt only those variables are shown that fit. A describer "
             "with fewer variables reads better"

@@ -15,7 +15,7 @@ leaves out which action it repeats, so that with its own sticky actions no snaps
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -52,6 +52,7 @@ def make(env_id: str, env_kwargs: Mapping[str, Any], **rendering: Any) -> Any:
     import ale_py
 
     gym.register_envs(ale_py)  # importing it has registered its ids
+    _quiet()
     kwargs = dict(env_kwargs)
     if env_id.startswith("Unstuck"):
         return gym.make(env_id, **rendering, **kwargs)
@@ -73,13 +74,18 @@ def make(env_id: str, env_kwargs: Mapping[str, Any], **rendering: Any) -> Any:
     return _as_in_sb3(StickySkip(core, 1, sticky))
 
 
+def _quiet() -> None:
+    """Without the emulator's banner for each environment made."""
+    import ale_py
+
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+
+
 def _as_in_sb3(env: Any) -> Any:
     from gymnasium.wrappers import FrameStackObservation
     from stable_baselines3.common.atari_wrappers import AtariWrapper
 
-    wrapped: Any = _Channel(
-        AtariWrapper(env, frame_skip=FRAME_SKIP, terminal_on_life_loss=False, clip_reward=False)
-    )
+    wrapped: Any = _Channel(AtariWrapper(env, frame_skip=FRAME_SKIP, terminal_on_life_loss=False, clip_reward=False))
     # VecFrameStack begins an episode with black frames, not with copies of the first.
     return FrameStackObservation(wrapped, 4, padding_type="zero")
 
@@ -149,7 +155,7 @@ class ObjectPong(gym.Wrapper):
 
 
 def object_pong(
-    render_mode: str | None = None,
+    render_mode: Literal["human", "rgb_array"] | None = None,
     frameskip: int = FRAME_SKIP,
     repeat_action_probability: float = 0.25,
     mode: int | None = None,
@@ -165,10 +171,11 @@ def object_pong(
     """
     from ale_py.env import AtariEnv
 
+    _quiet()
     core: Any = AtariEnv(
         game="pong", obs_type="ram", frameskip=1, mode=mode, difficulty=difficulty,
         repeat_action_probability=0.0, full_action_space=False, render_mode=render_mode,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
     return ObjectPong(StickySkip(core, frameskip, repeat_action_probability))
 
 

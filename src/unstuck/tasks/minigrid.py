@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import gymnasium as gym
@@ -84,7 +85,7 @@ class OneHotView(gym.ObservationWrapper):
 
 @dataclass(frozen=True)
 class GridDescriber:
-    """What is where, seen from the agent: `_ahead` cells in the direction that it faces, `_right` cells to its right."""
+    """What is where, seen from the agent: `_ahead` cells in the direction that it faces, `_right` to its right."""
 
     card: TaskCard
     decode: Decode
@@ -136,7 +137,7 @@ def _agent_of_view(grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _agent_in(grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    n, columns, rows = grid.shape[:3]
+    n, rows = len(grid), grid.shape[2]
     flat = (grid[..., 0] == _K["agent"]).reshape(n, -1).argmax(axis=1)
     position = np.column_stack([flat // rows, flat % rows])
     return position, grid[np.arange(n), position[:, 0], position[:, 1], 2]
@@ -183,10 +184,11 @@ def _nearest(
     steps = np.where(there, np.abs(forward) + np.abs(right), 10_000).reshape(n, -1)
     best = steps.argmin(axis=1)
     seen = there.reshape(n, -1).any(axis=1)
-    picked = [np.where(seen, a.reshape(n, -1)[np.arange(n), best], 0) for a in (forward, right)]
+    picked: list[Any] = [np.where(seen, a.reshape(n, -1)[np.arange(n), best], 0) for a in (forward, right)]
     if coloured:
         picked.append(np.where(seen, grid[..., 1].reshape(n, -1)[np.arange(n), best], -1))
-    return [seen, *picked]
+    found: list[Any] = [seen, *picked]
+    return found
 
 
 # ------------------------------------------------------------------------------------------------- the card
@@ -206,11 +208,11 @@ def describer(env: Any) -> GridDescriber | None:
     card = TaskCard(
         env_id=env_id(env),
         goal=_goal(sampled.missions),
-        reward=_reward(core),
+        reward=_reward(core, sampled.max_steps),
         termination=_termination(core, sampled.objects),
         variables=tuple(_variables(sampled.objects, coloured, grid_shape, full)),
         action=discrete(**dict(list(_ACTIONS.items())[: int(env.action_space.n)])),
-        max_episode_steps=int(core.max_steps),
+        max_episode_steps=sampled.max_steps,
         notes=_notes(full, grid_shape, coloured),
     )
     return GridDescriber(card, decode, sampled.objects, coloured, full)
@@ -248,7 +250,7 @@ def _decoder(space: Any, shape: tuple[int, int], full: bool) -> Decode | None:
 
 def _from_onehot(cells: np.ndarray) -> np.ndarray:
     ends = np.cumsum((0, *_SIZES))
-    return np.stack([cells[..., a:b].argmax(axis=-1) for a, b in zip(ends, ends[1:], strict=False)], axis=-1)
+    return np.stack([cells[..., a:b].argmax(axis=-1) for a, b in pairwise(ends)], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -258,6 +260,8 @@ class _Sampled:
     objects: tuple[str, ...]
     colours: Mapping[str, set[int]]
     missions: tuple[str, ...]
+    max_steps: int
+    """The longest of their time limits; BabyAI sets one for each episode."""
 
 
 def _sample(env: Any, episodes: int = 8) -> _Sampled:
@@ -266,9 +270,11 @@ def _sample(env: Any, episodes: int = 8) -> _Sampled:
     kinds: set[str] = set()
     colours: dict[str, set[int]] = {}
     missions: list[str] = []
+    limits: set[int] = set()
     for seed in range(episodes):
         twin.reset(seed=seed)
         missions.append(str(twin.unwrapped.mission))
+        limits.add(int(twin.unwrapped.max_steps))
         for cell in _contents(twin.unwrapped.grid.grid):
             names = [f"{s}_door" for s in DOOR_STATES if s != "locked" or cell.is_locked] if cell.type == "door" else [
                 cell.type]  # fmt: skip
@@ -277,7 +283,7 @@ def _sample(env: Any, episodes: int = 8) -> _Sampled:
                 colours.setdefault(name, set()).add(COLOURS.index(cell.color))
     twin.close()
     many = {n: c for n, c in colours.items() if n not in ("goal", "lava")}
-    return _Sampled(tuple(n for n in _OBJECTS if n in kinds), many, tuple(sorted(set(missions))))
+    return _Sampled(tuple(n for n in _OBJECTS if n in kinds), many, tuple(sorted(set(missions))), max(limits))
 
 
 def _contents(cells: Any) -> list[Any]:
@@ -292,8 +298,8 @@ def _goal(missions: tuple[str, ...]) -> str:
     return f"Do what the mission of the episode says, such as: {'; '.join(missions[:4])}."
 
 
-def _reward(core: Any) -> str:
-    text = f"1 - 0.9 x (steps taken / {core.max_steps}) on success; 0 in every other step."
+def _reward(core: Any, limit: int) -> str:
+    text = f"1 - 0.9 x (steps taken / {limit}) on success; 0 in every other step."
     if type(core).__name__ == "DynamicObstaclesEnv":
         return text + " -1 for moving into an obstacle (a ball)."
     return text

@@ -48,11 +48,11 @@ def pong(env: Any) -> PongDescriber | None:
     """A describer of any Pong whose observation is understood, else None."""
     shape = env.observation_space.shape
     if env.observation_space.dtype == np.float32 and shape == (len(OBJECTS),):
-        look, scores = _look_objects, True
+        look = _look_objects
     elif shape == (210, 160, 3):
-        look, scores = _look_colour, False
+        look = _look_colour
     elif shape in ((84, 84), (1, 84, 84), (84, 84, 1), (4, 84, 84), (84, 84, 4)):
-        look, scores = _look_grey, False
+        look = _look_grey
     else:
         return None
     card = TaskCard(
@@ -61,7 +61,7 @@ def pong(env: Any) -> PongDescriber | None:
         "that the other one misses it, and miss none.",
         reward="+1 when the other side misses the ball, -1 when this side misses it, else 0.",
         termination="Ends when one side has 21 points.",
-        variables=(*_variables(look is _look_colour, scores), *_derived_variables()),
+        variables=(*_variables(still=look is _look_colour, given=look is _look_objects), *_derived_variables()),
         action=_actions(env),
         max_episode_steps=max_episode_steps(env),
         notes="Positions are centres in pixels of the 160 wide, 210 high screen; x grows to the right, y grows DOWN, "
@@ -72,23 +72,19 @@ def pong(env: Any) -> PongDescriber | None:
     return PongDescriber(card, look)
 
 
-def _variables(still: bool, scores: bool) -> list[Variable]:
-    """With `still`, the observation is one frame and shows no speed."""
+def _variables(still: bool, given: bool) -> list[Variable]:
+    """`still`: the observation is one frame and shows no speed. `given`: its entries are the objects."""
     speed = "; one frame shows no speed, so always 0" if still else ""
     found = [
         flag("ball_in_play", "1 while a ball is on the field; else ball_x and ball_y are the centre of the field"),
-        var("ball_x", "", "px", 0, 160),
-        var("ball_y", "", "px", 26, 202),
+        var("ball_x", "0 = left; the other paddle is at 17.5, the agent's at 141.5", "px", 0, 160),
+        var("ball_y", "0 = top of the screen", "px", 26, 202),
         var("ball_dx", f"positive = towards the agent's paddle{speed}", "px/frame", -8, 8),
         var("ball_dy", f"positive = down{speed}", "px/frame", -8, 8),
         var("player_y", "the agent's paddle", "px", 26, 201),
         var("enemy_y", "the other paddle", "px", 26, 201),
     ]
-    found[1] = found[1].model_copy(update={"description": "0 = left; the other paddle is at 17.5, the agent's at 141.5"})
-    found[2] = found[2].model_copy(update={"description": "0 = top of the screen"})
-    if not scores:
-        return [v.model_copy(update={"derived": True}) for v in found]
-    return found
+    return found if given else [v.model_copy(update={"derived": True}) for v in found]
 
 
 def _derived_variables() -> list[Variable]:

@@ -1,0 +1,161 @@
+"""Write docs/tasks.md: what `unstuck check-env` finds on every built-in task, and one described state of each family.
+
+    python scripts/make_task_table.py                   # all that is installed, writes docs/tasks.md
+    python scripts/make_task_table.py --seeds 1 Hopper-v5    # prints the rows of these tasks alone
+
+Costs depend on the machine and on what else it does; everything else is the same wherever the versions are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import sys
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from unstuck import tasks
+from unstuck.checks import EnvCheck, check_env
+from unstuck.errors import TaskError
+
+TARGET = Path(__file__).parents[1] / "docs" / "tasks.md"
+
+FAMILIES = {
+    "Classic control": ("CartPole-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Acrobot-v1", "Pendulum-v1"),
+    "Box2D": ("LunarLander-v3", "LunarLanderContinuous-v3", "BipedalWalker-v3", "BipedalWalkerHardcore-v3"),
+    "MuJoCo": (
+        "Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Ant-v5", "Humanoid-v5", "HumanoidStandup-v5", "Swimmer-v5",
+        "Reacher-v5", "Pusher-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5", "SparseHopper-v5",
+        "SparseWalker2d-v5", "SparseHalfCheetah-v5",
+    ),
+    "Atari": ("UnstuckPong-v0", "PongNoFrameskip-v4", "ALE/Pong-v5"),
+    "MiniGrid": (
+        "MiniGrid-Empty-8x8-v0", "MiniGrid-DoorKey-8x8-v0", "MiniGrid-UnlockPickup-v0", "MiniGrid-KeyCorridorS3R2-v0",
+        "MiniGrid-FourRooms-v0", "MiniGrid-MultiRoom-N4-S5-v1", "MiniGrid-LavaCrossingS9N2-v0",
+        "MiniGrid-Dynamic-Obstacles-6x6-v0", "MiniGrid-ObstructedMaze-1Dlhb-v0", "BabyAI-GoToLocal-v0",
+    ),
+    "Toy text": ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "CliffWalkingSlippery-v1", "Taxi-v4"),
+}  # fmt: skip
+PACKAGES = ("gymnasium", "mujoco", "Box2D", "ale-py", "minigrid", "numpy")
+
+HEAD = """\
+# Tasks
+
+Made by `{command}` with {versions}; do not edit it by hand.
+
+`unstuck check-env ID` runs an environment with random actions over whole episodes ({seeds} seeds here), branches each
+run at its start, in its middle and just before its end, and compares every observation, reward and flag after a
+restore with the original, bit by bit, over the end of the episode and into the next. It holds the card against
+{states} states of random play (and as many of an agent with `--agent`): every variable finite and within the range
+that the card gives, the same value for the same state. It exits with 1 if anything is wrong. From Python:
+`unstuck.checks.check_env`.
+
+- **snapshots**: how a state is saved and restored; `replay` means from the seed, step by step.
+- **compared**: results compared bit by bit. **limit**: whether random play *reached* the time limit in a compared run,
+  or the environment's own limit was *shortened* for one more run (because random play ends earlier, or the limit is
+  above 2,000 steps), or there is *none*, or none that was reached.
+- **tokens**: of the longest state in words, estimated at 3.5 characters each.
+- **step, save, restore, describe**: microseconds, on two shared CPU cores; describing is for one state in a batch.
+
+"""
+
+NOTES = """\
+## Choosing what an agent sees
+
+MuJoCo, Box2D, classic control and toy text are made as Gymnasium makes them. For MiniGrid and Atari the keyword
+argument `observation` of `--env-kwargs` chooses, because agents see them through wrappers:
+
+| ids | `observation` | what it is |
+|---|---|---|
+| `MiniGrid-...` | `flat` (default) | `FlatObsWrapper`: view and mission's letters, as RL Zoo's agents see it |
+| both | `onehot` (default of `BabyAI-...`) | the view one-hot, and the direction; good for multilayer perceptrons |
+| both | `image` | `ImgObsWrapper`: the view alone, (7, 7, 3) |
+| both | `full` | `FullyObsWrapper` + `ImgObsWrapper`: the whole grid |
+| both | `raw` | as MiniGrid gives it; Stable-Baselines3 takes no text, and nothing describes it |
+| `...NoFrameskip-v4` | `sb3` (default) | `AtariWrapper` and the last 4 frames, (4, 84, 84); true rewards, whole games |
+| `ALE/...` | `raw` (default) | the emulator's frames |
+| `UnstuckPong-v0` | | Pong as its objects, from the RAM, scaled; actions stay, up, down; every 4th frame, sticky |
+
+Of Atari games only Pong has a describer; others get the generic one (brightness of patches). Its objects come from
+the RAM in `UnstuckPong-v0`, and are found by colour in pixels: the screen in colour (210, 160, 3), which shows no
+speed, or 84 x 84 grey frames of the whole screen, one or a stack, channels first or last. `UnstuckPong-v0` takes
+`frameskip` (4) and `repeat_action_probability` (0.25).
+
+Actions of Atari games are made sticky by Unstuck and not by the emulator: its saved state leaves out which action it
+repeats, so that its own sticky actions cannot be branched exactly. An environment made with `gymnasium.make` and
+branched without `unstuck.tasks.make_env` has that fault; with `repeat_action_probability=0` it has not.
+
+MiniGrid 3.2.0 lacks the pattern files of its `MiniGrid-WFC-...` environments; these cannot be made.
+"""
+
+
+def check(env_id: str, seeds: int, states: int) -> EnvCheck | str:
+    """The check of one task, or why there is none."""
+    warnings.simplefilter("ignore")
+    make_env = partial(tasks.make_env, env_id)
+    try:
+        return check_env(make_env, tasks.describer_for(env_id), seeds=range(seeds), states=states)
+    except TaskError as error:
+        return str(error)
+
+
+def row(env_id: str, c: EnvCheck | str) -> str:
+    """One line of the table."""
+    if isinstance(c, str):
+        return f"| {env_id} | not checked: {c} | | | | | | | | | |"
+    exact = "exact" if c.exact else "**NOT EXACT**"
+    card = "true" if not c.problems else "**" + "; ".join(c.problems) + "**"
+    costs = (c.step_seconds, c.save_seconds, c.restore_seconds, c.describe_seconds)
+    shown = " | ".join(f"{1e6 * s:.0f}" if s > 2e-6 else f"{1e6 * s:.1f}" for s in costs)
+    return (
+        f"| {env_id} | {c.strategy}: {exact} | {c.compared:,} | {c.limit} | {c.variables} | {card} | {c.state_tokens} "
+        f"| {shown} |"
+    )
+
+
+def page(found: dict[str, EnvCheck | str], seeds: int, states: int, command: str) -> str:
+    """The text of docs/tasks.md."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    parts = [HEAD.format(command=command, versions=versions, seeds=seeds, states=f"{states:,}")]
+    for family, ids in FAMILIES.items():
+        parts.append(f"## {family}\n\n{TABLE_HEAD}\n" + "\n".join(row(i, found[i]) for i in ids) + "\n\n")
+        shown = next((i for i in ids if isinstance(found[i], EnvCheck)), None)
+        if family == "MiniGrid":
+            shown = "MiniGrid-DoorKey-8x8-v0"
+        if shown is not None and isinstance(c := found[shown], EnvCheck):
+            parts.append(f"A state of {shown}, as the language model reads it:\n\n> {c.example}\n\n")
+    ok = sum(isinstance(c, EnvCheck) and c.ok for c in found.values())
+    parts.append(f"{ok} of {len(found)} are ok.\n\n{NOTES}")
+    return "".join(parts)
+
+
+TABLE_HEAD = (
+    "| task | snapshots | compared | limit | variables | card | tokens | step | save | restore | describe |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("ids", nargs="*", help="only these, printed")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--states", type=int, default=2000)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    ids = options.ids or [i for family in FAMILIES.values() for i in family]
+    found: dict[str, EnvCheck | str] = {}
+    with ProcessPoolExecutor(options.jobs) as pool:
+        jobs = {i: pool.submit(check, i, options.seeds, options.states) for i in ids}
+        for env_id, job in jobs.items():
+            found[env_id] = job.result()
+            print(row(env_id, found[env_id]), flush=True)
+    if not options.ids:
+        command = " ".join(["python scripts/make_task_table.py", *sys.argv[1:]])
+        TARGET.write_text(page(found, options.seeds, options.states, command), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
