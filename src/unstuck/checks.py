@@ -186,7 +186,8 @@ def check_env(
     problems, remarks, ranges = check_card(describer, make_env, random_play, agent_play)
     if too_long:
         problems.append(f"the card says that an episode ends after {limit} steps, but one had {max(too_long)}")
-    texts = describe_states(describer, stack(random_play[-200:]))
+    # Without ranges the describer gives no values that could be put into words.
+    texts = describe_states(describer, stack(random_play[-200:])) if ranges else [""]
     tokens = max(math.ceil(len(text) / _CHARACTERS_PER_TOKEN) for text in texts)
     if tokens * PROMPT_STATES > PROMPT_TOKENS:
         remarks.append(
