@@ -161,7 +161,7 @@ def test_messages_are_shown_as_they_are_and_paths_stay_whole():
     progress = Progress(Console(file=out, width=40))
     progress.say(long)
     progress.say("left out: [/nonsense] of a model")
-    progress.say("[yellow]warning[/] w")
+    progress.warn("w")
     assert out.getvalue().splitlines() == [long, "left out: [/nonsense] of a model", "warning w"]
 
 

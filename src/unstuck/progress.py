@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 EVERY = 15.0
 """Seconds between two lines of one task where there is no terminal: logs stay short."""
-_WARNING = "[yellow]warning[/] "
 
 
 class Bar(Protocol):
@@ -108,10 +107,15 @@ class Progress:
             return
         from rich.text import Text
 
-        line = Text(text)
-        if text.startswith(_WARNING):
-            line = Text.assemble(("warning ", "yellow"), text.removeprefix(_WARNING))
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self._console.print(Text(text), highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """One line that the user should not overlook."""
+        if self._console is None:
+            return
+        from rich.text import Text
+
+        self._console.print(Text.assemble(("warning ", "yellow"), text), highlight=False, soft_wrap=True)
 
 
 def _columns(counted: bool) -> list[ProgressColumn]:

@@ -22,6 +22,7 @@ from unstuck.learner import Learner
 from unstuck.modulate.plan import Plan, make_plan
 from unstuck.progress import Bar, Progress
 from unstuck.run import Draft, Run, digest, write_json
+from unstuck.workers import end_with_parent
 from unstuck.workspace import Workspace, open_describer
 
 
@@ -115,7 +116,7 @@ def train(run: Run, progress: Progress | None = None) -> dict[str, list[Path]]:
                 _commit(run, job, drafts[stage], seconds)
     for job in jobs:
         for warning in run.record(job.stage).facts.get("warnings", []):
-            progress.say(f"[yellow]warning[/] {job.arm}, seed {job.seed}: {warning}")
+            progress.warn(f"{job.arm}, seed {job.seed}: {warning}")
     arms: dict[str, list[Path]] = {}
     for job in jobs:
         arms.setdefault(job.arm, []).append(run.root / job.stage / "agent.zip")
@@ -125,8 +126,8 @@ def train(run: Run, progress: Progress | None = None) -> dict[str, list[Path]]:
 def _warn_if_unguided(jobs: list[Job], progress: Progress) -> None:
     for job in jobs:
         if job.guidance and not job.plan.advice(job.guidance) and not job.plan.reward_terms(job.guidance):
-            progress.say(
-                f"[yellow]warning[/] nothing in the guidance applies to {job.arm!r}: it will train as plain PPO does "
+            progress.warn(
+                f"nothing in the guidance applies to {job.arm!r}: it will train as plain PPO does "
                 "(all advice was dropped, disabled, or found harmful)"
             )
             return
@@ -146,6 +147,7 @@ def _train_one(root: str, job: Job, folder: str) -> tuple[str, float]:
     """In a worker process: train and leave everything in the draft folder."""
     import torch
 
+    end_with_parent()
     torch.set_num_threads(1)
     begun = time.monotonic()
     run = Run(root)
