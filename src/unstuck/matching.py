@@ -46,22 +46,27 @@ class Conditions:
         bound = self._sign * self._value
         loose = np.array([c.op in ("<=", ">=") for c in flat], dtype=bool)
         self._bound = np.where(loose, np.nextafter(bound, -np.inf), bound)
+        # Looked at once, not at every step: each numpy call there costs more than the arithmetic that it does.
+        self._any_abs, self._any_equal = bool(self._abs.any()), bool(self._equal.any())
+        self._any_always, self._single = bool(self._always.any()), len(clause_starts) == len(flat)
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """(N, V) values → (N, W) whether each conjunction holds in each row."""
-        out = np.empty((len(values), len(self._always)), dtype=bool)
-        out[:, self._always] = True
         if not self._clause_starts.size:
-            return out
-        x = values[:, self._columns]
-        if self._abs.any():
-            x[:, self._abs] = np.abs(x[:, self._abs])
+            return np.ones((len(values), len(self._always)), dtype=bool)
+        x = values.take(self._columns, axis=1)
+        if self._any_abs:
+            np.abs(x, out=x, where=self._abs)
         hold = self._sign * x > self._bound
-        if self._equal.any():
+        if self._any_equal:
             same = np.isclose(x[:, self._equal], self._value[self._equal], rtol=1e-6, atol=1e-9)
             hold[:, self._equal] = same ^ self._negate[self._equal]
-        clauses = np.logical_or.reduceat(hold, self._clause_starts, axis=1)
-        out[:, ~self._always] = np.logical_and.reduceat(clauses, self._when_starts, axis=1)
+        clauses = hold if self._single else np.logical_or.reduceat(hold, self._clause_starts, axis=1)
+        whens = np.logical_and.reduceat(clauses, self._when_starts, axis=1)
+        if not self._any_always:
+            return whens
+        out = np.ones((len(values), len(self._always)), dtype=bool)
+        out[:, ~self._always] = whens
         return out
 
 
@@ -80,12 +85,14 @@ class Terms:
         self._sign = np.array([-1.0 if t.below is not None else 1.0 for t in terms])
         self._origin = np.array([t.above if t.above is not None else t.below or 0.0 for t in terms])
         self._when = Conditions([t.when for t in terms], names)
+        self._any_abs = bool(self._abs.any())
 
     def each(self, values: np.ndarray) -> np.ndarray:
         """(N, V) values → (N, K) value of each term in each row."""
-        x = values[:, self._columns]
-        x[:, self._abs] = np.abs(x[:, self._abs])
-        excess = np.clip(self._sign * (x - self._origin), self._floor, self._cap)
+        x = values.take(self._columns, axis=1)
+        if self._any_abs:
+            np.abs(x, out=x, where=self._abs)
+        excess = np.minimum(np.maximum(self._sign * (x - self._origin), self._floor), self._cap)
         return self._weight * excess * self._when(values)
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
@@ -123,6 +130,7 @@ class Matcher:
         self._by_condition = np.array([k == "when" for k in kinds], dtype=bool)
         self._by_near = np.array([k == "near" for k in kinds], dtype=bool)
         self._by_table = np.array([k == "table" for k in kinds], dtype=bool)
+        self._only_conditions = all(k == "when" for k in kinds)
         whens = [a.when or () for a, k in zip(self.advice, kinds, strict=True) if k == "when"]
         self._conditions = Conditions(whens, names)
         near = [a for a, k in zip(self.advice, kinds, strict=True) if k == "near"]
@@ -152,6 +160,8 @@ class Matcher:
 
     def matrix(self, values: np.ndarray) -> np.ndarray:
         """(N, V) values → (N, A) whether each piece of advice applies in each row."""
+        if self._only_conditions:
+            return self._conditions(values)
         out = np.zeros((len(values), len(self.advice)), dtype=bool)
         if self._by_condition.any():
             out[:, self._by_condition] = self._conditions(values)

@@ -99,8 +99,10 @@ class GuidanceVecEnv(VecEnvWrapper):
 
     def _look(self, values: np.ndarray) -> None:
         """Match the states from which the next step will be taken."""
-        self._matched = self._matcher.first(values)
         self.seen += len(values)
+        if not len(self._matcher):
+            return
+        self._matched = self._matcher.first(values)
         self.hits += int((self._matched >= 0).sum())
         self._held_for -= 1
         free = (self._held < 0) | (self._held_for <= 0)

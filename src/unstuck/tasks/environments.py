@@ -132,8 +132,7 @@ def _import(module: str) -> None:
         importlib.import_module(module)
     except ImportError as error:
         raise TaskError(
-            f"cannot import {module} ({error}); it must be installed, or lie in the current folder or "
-            "one on PYTHONPATH"
+            f"cannot import {module} ({error}); it must be installed, or lie in the current folder or one on PYTHONPATH"
         ) from error
     except Exception as error:
         raise TaskError(f"importing {module} failed: {type(error).__name__}: {error}") from error
