@@ -202,3 +202,15 @@ def test_plans_say_which_advice_may_touch_training():
     assert (paper.execute, paper.state_reward, paper.applies, paper.anneal) == (True, True, "table", "none")
     assert used("ultra-a", log_prob="own")[1].log_prob == "own"
     assert not used("ppo")[1].guided
+
+
+def test_imitated_deltas_are_added_to_what_the_policy_would_do_there():
+    push = Advice(id="r", kind="rule", why="", when=(), action=Action(values=(0.25,), delta=True))
+    venv = wrapped(PUSH, Plan(imitate=1.0), advice=(push,))
+    model = PPO("MlpPolicy", venv, n_steps=8, batch_size=16, n_epochs=1, seed=0, device="cpu", learning_rate=0.0)
+    imitation = Imitation(model, venv, 1.0)
+    model.learn(16)
+    buffer = imitation._buffer
+    with torch.no_grad():
+        means = model.policy.get_distribution(torch.as_tensor(buffer.observations)).mode().numpy()
+    np.testing.assert_allclose(buffer._suggested, np.clip(means + 0.25, -1, 1), atol=1e-6)

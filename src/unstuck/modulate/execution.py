@@ -32,6 +32,7 @@ def attach_execution(model: PPO, source: GuidanceVecEnv, log_prob: Literal["sugg
         taken = torch.as_tensor(source.substitute(actions.cpu().numpy()), device=actions.device, dtype=actions.dtype)
         if log_prob == "mixed":
             return taken, values, own
-        return taken, values, policy.get_distribution(obs).log_prob(taken)
+        # SB3 keeps the distribution that it has just sampled from in `action_dist`.
+        return taken, values, policy.action_dist.log_prob(taken)
 
     policy.forward = guided_forward

@@ -35,7 +35,7 @@ class _Suggestions:
     """Adds to a rollout buffer the suggestion for each stored state, (n_steps, n_envs, ...), and where there is one."""
 
     source: GuidanceVecEnv
-    policy_means: Callable[[Any], np.ndarray]
+    policy_means: Callable[[], np.ndarray]
 
     def reset(self) -> None:
         super().reset()  # type: ignore[misc]
@@ -48,7 +48,8 @@ class _Suggestions:
         advice = self.source.acted
         hit = advice >= 0
         if hit.any():
-            own = self.policy_means(obs)[hit]
+            # Only deltas need what the policy itself would do.
+            own = self.policy_means()[hit] if self.source.has_deltas else self._suggested[self.pos][hit]  # type: ignore[attr-defined]
             self._advised[self.pos] = hit  # type: ignore[attr-defined]
             self._suggested[self.pos][hit] = self.source.targets(advice[hit], own)  # type: ignore[attr-defined]
         super().add(obs, *args, **kwargs)  # type: ignore[misc]
@@ -102,32 +103,33 @@ class Imitation:
         model.policy.evaluate_actions = self._evaluate_and_attach  # type: ignore[method-assign]
         self._losses: list[float] = []
 
-    def _means(self, obs: Any) -> np.ndarray:
-        """The policy's most likely actions, to which deltas are added."""
+    def _means(self) -> np.ndarray:
+        """The policy's most likely actions in the states just acted in, to which deltas are added: SB3 keeps the
+        distribution that it has just sampled from in `action_dist`."""
         with torch.no_grad():
-            tensor, _ = self._policy.obs_to_tensor(obs)
-            return self._policy.get_distribution(tensor).mode().cpu().numpy()
+            return self._policy.action_dist.mode().cpu().numpy()
 
     def _evaluate_and_attach(self, obs: Any, actions: torch.Tensor) -> Any:
         values, log_prob, entropy = self._evaluate(obs, actions)
         assert self._buffer.minibatch is not None
         suggested, advised = self._buffer.minibatch
         if advised.any():
-            loss = self._loss(obs, suggested, advised)
+            loss = self._loss(suggested, advised)
             if loss.requires_grad:
                 values = _Attach.apply(values, self.coefficient * loss)
             self._losses.append(float(loss.detach()))
         return values, log_prob, entropy
 
-    def _loss(self, obs: Any, suggested: np.ndarray, advised: np.ndarray) -> torch.Tensor:
-        rows = torch.as_tensor(np.flatnonzero(advised), device=self._policy.device)
-        part = {k: v[rows] for k, v in obs.items()} if isinstance(obs, dict) else obs[rows]
-        distribution = self._policy.get_distribution(part)
-        target = torch.as_tensor(suggested[advised], device=self._policy.device)
+    def _loss(self, suggested: np.ndarray, advised: np.ndarray) -> torch.Tensor:
+        # SB3 keeps the distribution that it has just evaluated in `action_dist`: no second forward pass is needed.
+        inner = self._policy.action_dist.distribution
+        target = torch.as_tensor(suggested, device=self._policy.device)
         if self._discrete:
-            return -distribution.log_prob(target.long()).mean()
-        inner = distribution.distribution
-        return 0.5 * (((inner.mean - target) / inner.stddev.detach()) ** 2).sum(dim=1).mean()
+            each = -inner.log_prob(target.long())
+        else:
+            each = 0.5 * (((inner.mean - target) / inner.stddev.detach()) ** 2).sum(dim=1)
+        matched = torch.as_tensor(advised, dtype=each.dtype, device=each.device)
+        return (each * matched).sum() / matched.sum()
 
     def take_loss(self) -> float | None:
         """Mean loss since the last call, None if no sample matched."""

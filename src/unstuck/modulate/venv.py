@@ -41,6 +41,8 @@ class GuidanceVecEnv(VecEnvWrapper):
         self._terms = Terms(terms, names) if terms else None
         self._hold = np.array([a.hold for a in acting] + [0])
         self._targets, self._delta = _targets(acting, self.action_space)
+        self.has_deltas = bool(self._delta.any())
+        """Whether any suggestion is added to the policy's own action."""
         self._steps = 0
         self._held = np.full(self.num_envs, -1, dtype=np.intp)
         self._held_for = np.zeros(self.num_envs, dtype=int)
