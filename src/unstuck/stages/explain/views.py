@@ -33,7 +33,7 @@ class View:
     rewards: Array
     """(T,)."""
     value: Array | None = None
-    """(T,) V(s_t), in the unit of the reward with which the critic was trained."""
+    """(T,) V(s_t), in the unit of the task's reward (collecting undoes reward normalisation)."""
     td_error: Array | None = None
     """(T,)."""
     confidence: Array | None = None
