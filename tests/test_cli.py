@@ -1,6 +1,8 @@
 """The command line: what it prints and how it fails."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,31 @@ def test_describe_and_card(capsys):
 def test_check_env_finds_a_branch_exact(capsys):
     main(["check-env", "CartPole-v1"])
     assert "exact" in capsys.readouterr().out
+
+
+HEAVY = ("torch", "gymnasium", "stable_baselines3", "pydantic_ai", "matplotlib", "numpy", "scipy", "pydantic", "tyro")
+
+
+def imported_by(*words):
+    """What of `HEAVY`, and of MuJoCo, a fresh process has imported once the command is done."""
+    code = (
+        "import sys\nfrom unstuck.cli import main\ntry:\n    main(sys.argv[1:])\n"
+        f"finally:\n    print('imported', *[m for m in {(*HEAVY, 'mujoco')!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+def test_help_imports_nothing_heavy():
+    assert imported_by("--help") == set()
+    assert imported_by("--version") == set()
+
+
+def test_a_commands_help_needs_no_simulator_and_no_learner():
+    assert imported_by("refine", "--help") == {"pydantic", "tyro"}
+
+
+def test_describing_a_task_imports_what_the_task_needs_and_no_learner():
+    assert imported_by("describe", "CartPole-v1") <= {"numpy", "gymnasium", "pydantic", "tyro"}
+    pytest.importorskip("mujoco")
+    assert not imported_by("describe", "Hopper-v5") & {"torch", "stable_baselines3", "pydantic_ai", "matplotlib"}

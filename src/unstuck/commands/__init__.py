@@ -1,0 +1,45 @@
+"""The commands: the table of them, and one module for each group.
+
+To add one, write a function `(word, args)` in a module of this package, which gets the word it was called by and the
+arguments after it, and add a line to `COMMANDS`. A module is imported only when one of its commands runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """One word of the command line."""
+
+    help: str
+    home: str
+    """Where its function `(word, args)` is: `module:function`, below `unstuck.commands`."""
+    of_env: bool = False
+    """Takes an environment, and not the settings of a run: the short forms do not stand for these."""
+
+    def call(self, word: str, args: list[str]) -> None:
+        """Import and run it."""
+        module, _, name = self.home.partition(":")
+        getattr(importlib.import_module(f"unstuck.commands.{module}"), name)(word, args)
+
+
+COMMANDS = {
+    "refine": Command("All stages on a stuck agent, one command.", "stages:refine"),
+    "collect": Command("Run the stuck agent and keep its episodes.", "stages:collect"),
+    "explain": Command("Find the critical states, why the agent is stuck, and what to do.", "stages:stage"),
+    "verify": Command("Try the advice in the simulator; keep what does no harm.", "stages:stage"),
+    "train": Command("Refine the agent with PPO under guidance, and plain PPO beside it.", "stages:stage"),
+    "evaluate": Command("Score agents without guidance, with intervals.", "stages:stage"),
+    "report": Command("Write the run as one HTML page.", "stages:stage"),
+    "prompt": Command(
+        "Show the exact prompts and an estimate, before anything is spent; or export them.", "exchanges:prompt"
+    ),
+    "recordings": Command("List recorded exchanges; import replies to exported prompts.", "exchanges:recordings"),
+    "describe": Command("Show what is known of a task, and how its states read in language.", "task:describe", True),
+    "card": Command("Write a task card as TOML, to fill in.", "task:card", True),
+    "check-env": Command("Check an environment: exact snapshots, a true card, what it costs.", "task:check", True),
+    "demo": Command("The main job on an agent that ships with Unstuck.", "stages:demo"),
+}

@@ -1,0 +1,165 @@
+"""The stages on the command line: each on a run folder, `refine` and `demo` all of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unstuck.commands import COMMANDS
+from unstuck.commands.arguments import OfAgent, OfRun, given, merged, parse, progress, stage_args
+from unstuck.config import RunConfig
+from unstuck.errors import UnstuckError
+
+if TYPE_CHECKING:
+    from unstuck.progress import Progress
+    from unstuck.run import Run
+
+ALL = ("task", "agent", "collect", "explain", "llm", "verify", "train", "evaluate")
+
+
+def refine(command: str, args: list[str]) -> None:
+    """`unstuck refine`."""
+    saved, kwargs, args = given(args)
+    kind = stage_args(OfAgent, ALL, saved, "All stages: collect, explain, verify, train, evaluate, report.")
+    parsed = parse(kind, command, args)
+    _finish(_open(parsed, saved, kwargs), progress())
+
+
+def collect(command: str, args: list[str]) -> None:
+    """`unstuck collect`."""
+    from unstuck.stages.collect import collect
+
+    saved, kwargs, args = given(args)
+    if args and (Path(args[0]) / "manifest.json").exists():
+        stage(command, args)
+        return
+    kind = stage_args(OfAgent, ("task", "agent", "collect"), saved, "Run the stuck agent and keep its episodes.")
+    run = _open(parse(kind, command, args), saved, kwargs)
+    episodes = collect(run, progress())
+    _say_episodes(run, len(episodes))
+
+
+def _open(parsed: Any, saved: RunConfig, kwargs: dict[str, Any] | None) -> Run:
+    from unstuck.pipeline import open_run
+
+    more = {"agent": {"agent": parsed.agent}}
+    if kwargs is not None:
+        more["task"] = {"env_kwargs": kwargs}
+    return open_run(merged(saved, parsed.options_, **more), parsed.run)
+
+
+SECTIONS = {
+    "collect": ("collect",),
+    "explain": ("explain", "llm"),
+    "verify": ("verify",),
+    "train": ("train",),
+    "evaluate": ("evaluate",),
+    "report": (),
+}
+
+
+def stage(command: str, args: list[str]) -> None:
+    """Run one stage on a run folder, with the run's own settings as defaults."""
+    from unstuck.run import Run
+
+    run = Run(args[0]) if args and not args[0].startswith("-") else None
+    saved, kwargs, args = given(args, run.config if run else None)
+    if kwargs is not None:
+        raise UnstuckError(
+            f"the task of a run cannot be changed: --env-kwargs belongs to `unstuck collect`, not {command}"
+        )
+    parsed = parse(stage_args(OfRun, SECTIONS[command], saved, COMMANDS[command].help), command, args)
+    run = run or Run(parsed.run)
+    run.configure(merged(run.config, parsed.options_))
+    import unstuck
+
+    result = getattr(unstuck, command)(run, progress())
+    _SAY[command](run, result)
+
+
+def _say_episodes(run: Run, count: int) -> None:
+    facts = run.record("collect").facts
+    steps = run.record("collect").env_steps
+    print(f"{count} episodes, {steps} environment steps, in {run.root / 'collect'}")
+    for mode in ("deterministic", "sampled"):
+        if facts[mode]:
+            print(f"  {mode} returns: {', '.join(f'{r:.4g}' for r in facts[mode])}")
+    print(f"Next: unstuck explain {run.root} --llm MODEL")
+
+
+def _say_explained(run: Run, guidance: Any) -> None:
+    print(f"Diagnosis: {guidance.diagnosis}")
+    for advice in guidance.advice:
+        print(f"  {advice.id}: {advice.why}")
+    for term in guidance.reward_terms:
+        print(f"  reward: {term.words()}")
+    print(f"Read or edit {run.advice_path}, then: unstuck verify {run.root}")
+
+
+def _say_verified(run: Run, guidance: Any) -> None:
+    from unstuck.guidance import when_words
+
+    for advice in guidance.advice:
+        v = advice.verdict
+        gain = f" {v.gain:+.3g} [{v.low:.3g}, {v.high:.3g}] {v.metric}" if v.gain is not None else ""
+        where = f" ({when_words(advice.when)})" if advice.when is not None else ""
+        print(f"  {advice.id}: {v.status}{gain}{where}{' - ' + v.note if v.note else ''}")
+    steps = run.record("verify").env_steps
+    print(f"{steps} environment steps. Read or edit {run.guidance_path}, then: unstuck train {run.root}")
+
+
+def _say_trained(run: Run, arms: dict[str, list[Path]]) -> None:
+    for arm, agents in arms.items():
+        print(f"  {arm}: {', '.join(str(p) for p in agents)}")
+    print(f"Next: unstuck evaluate {run.root}")
+
+
+def _say_scores(run: Run, scores: Any) -> None:
+    _print_outcome(run)
+    print(f"Next: unstuck report {run.root}")
+
+
+_SAY: dict[str, Callable[[Any, Any], None]] = {
+    "collect": lambda run, episodes: _say_episodes(run, len(episodes)),
+    "explain": _say_explained,
+    "verify": _say_verified,
+    "train": _say_trained,
+    "evaluate": _say_scores,
+    "report": lambda run, path: print(f"Report: {path}"),
+}
+
+
+def _finish(run: Run, shown: Progress) -> None:
+    from unstuck.pipeline import run_stages
+
+    shown.say(f"run folder: {run.root}")
+    run_stages(run, shown)
+    _print_outcome(run)
+
+
+def _print_outcome(run: Run) -> None:
+    from rich.console import Console
+
+    from unstuck.stages.report.outcome import print_outcome
+
+    print_outcome(run, Console() if sys.stdout.isatty() else Console(width=120))
+
+
+@dataclass
+class DemoArgs:
+    """The main job on an agent that ships with Unstuck, with recorded replies of a language model."""
+
+    run: Path = field(default_factory=lambda: Path("runs") / "demo")
+    """The run folder."""
+
+
+def demo(command: str, args: list[str]) -> None:
+    """`unstuck demo`."""
+    from unstuck.demo import demo_run
+
+    parsed = parse(DemoArgs, command, args)
+    shown = progress()
+    _finish(demo_run(parsed.run, shown), shown)
