@@ -21,14 +21,14 @@ def open_run(config: RunConfig, root: Path | str | None = None) -> Run:
     Raises:
         AgentError, TaskError: if they cannot be loaded or do not fit.
         RunError: if the folder cannot be used.
+        UnstuckError: if no agent of that name ships with Unstuck.
     """
     from unstuck import tasks
     from unstuck.agents import check_fits, find_env_id, load_agent
     from unstuck.errors import TaskError
 
-    agent = load_agent(
-        Path(config.agent.agent).expanduser(), vecnormalize=config.agent.vecnormalize, trust=config.agent.trust
-    )
+    config, path = of_shipped(config)
+    agent = load_agent(path, vecnormalize=config.agent.vecnormalize, trust=config.agent.trust)
     if not config.task.env:
         found = find_env_id(config.agent.agent)
         if not found:
@@ -46,6 +46,26 @@ def open_run(config: RunConfig, root: Path | str | None = None) -> Run:
         files["vecnormalize"] = agent.vecnormalize_path
     folder = Path(root) if root else Path("runs") / f"{agent.path.stem}-{task.env.replace('/', '-')}"
     return Run.create(folder, config, files)
+
+
+def of_shipped(config: RunConfig) -> tuple[RunConfig, Path]:
+    """The agent's path; where it names an agent that ships with Unstuck, its task is filled in.
+
+    Raises:
+        UnstuckError: it begins with `stuck/`, but no such agent ships.
+    """
+    from unstuck.stuck import shipped
+
+    entry = shipped(config.agent.agent)
+    if entry is None:
+        return config, Path(config.agent.agent).expanduser()
+    kwargs = (
+        {**entry.env_kwargs, **config.task.env_kwargs}
+        if config.task.env in ("", entry.task)
+        else (config.task.env_kwargs)
+    )
+    task = config.task.model_copy(update={"env": config.task.env or entry.task, "env_kwargs": kwargs})
+    return config.model_copy(update={"task": task}), entry.path
 
 
 def run_stages(run: Run, progress: Progress | None = None, *, model: Any = None) -> Run:
@@ -81,8 +101,8 @@ def refine(
     """Get a stuck agent moving: all stages, one call.
 
     Args:
-        agent: an SB3 zip or a folder of RL Zoo.
-        env: Gymnasium id; may be left out for an RL Zoo folder.
+        agent: an SB3 zip, a folder of RL Zoo, or the name of a shipped one (stuck/NAME).
+        env: Gymnasium id; may be left out for an RL Zoo folder or a shipped agent.
         llm: a model that pydantic-ai knows, `recorded`, or '' for the explainer without a language model.
         run: the run folder; by default runs/AGENT-ENV. A run that was interrupted there goes on.
         config: everything else that can be set.

@@ -41,5 +41,7 @@ COMMANDS = {
     "describe": Command("Show what is known of a task, and how its states read in language.", "task:describe", True),
     "card": Command("Write a task card as TOML, to fill in.", "task:card", True),
     "check-env": Command("Check an environment: exact snapshots, a true card, what it costs.", "task:check", True),
+    "agents": Command("Stuck agents that ship with Unstuck: list them, or show all of one.", "shipped:agents"),
+    "watch": Command("Write an agent's episodes as a GIF, without a screen.", "shipped:watch", True),
     "demo": Command("The main job on an agent that ships with Unstuck.", "stages:demo"),
 }

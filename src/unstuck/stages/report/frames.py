@@ -5,11 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
-import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +14,7 @@ from unstuck import tasks
 from unstuck.config import TaskConfig
 from unstuck.episodes import EpisodeSet
 from unstuck.guidance import Advice, Evidence
+from unstuck.rendering import aim_camera, backends, headless, pixels
 from unstuck.simulators import MujocoSnapshotter, ReplaySnapshotter
 from unstuck.snapshots import restore_episode_step
 
@@ -39,9 +37,9 @@ def render_frames(task: TaskConfig, episodes: EpisodeSet, advice: Sequence[Advic
     if not wanted or not len(episodes):
         return Frames()
     problem = ""
-    for backend in _backends():
+    for backend in backends():
         try:
-            with _headless(backend):
+            with headless(backend):
                 return Frames(_render(task, episodes, wanted))
         except Exception as error:
             problem = problem or _reason(error)
@@ -51,25 +49,6 @@ def render_frames(task: TaskConfig, episodes: EpisodeSet, advice: Sequence[Advic
 def _reason(error: Exception) -> str:
     text = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {text}"[:200] if text else type(error).__name__
-
-
-def _backends() -> list[str | None]:
-    """Ways to draw without a screen that MuJoCo may be told of; None leaves the choice to it."""
-    if os.environ.get("MUJOCO_GL") or not sys.platform.startswith("linux"):
-        return [None]
-    return ["egl", "osmesa", None]
-
-
-@contextlib.contextmanager
-def _headless(backend: str | None) -> Iterator[None]:
-    wanted = {"MUJOCO_GL": backend, "SDL_VIDEODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
-    added = {k: v for k, v in wanted.items() if v is not None and k not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for key in added:
-            os.environ.pop(key, None)
 
 
 def _render(task: TaskConfig, episodes: EpisodeSet, wanted: Sequence[tuple[str, Evidence]]) -> dict[str, str]:
@@ -86,43 +65,13 @@ def _render(task: TaskConfig, episodes: EpisodeSet, wanted: Sequence[tuple[str, 
                 continue
             stored = episode.snapshots is not None
             restore_episode_step(env, episode, evidence.step, MujocoSnapshotter() if stored else ReplaySnapshotter())
-            _aim_camera(env)
-            urls[name] = png_url(_pixels(env))
+            aim_camera(env)
+            urls[name] = png_url(pixels(env))
     finally:
         # Some renderers raise when they are closed, after they have drawn.
         with contextlib.suppress(Exception):
             env.close()
     return urls
-
-
-def _aim_camera(env: Any) -> None:
-    """Bring body and camera positions up to the restored state; exact restoring leaves them as the simulator had
-    them, a substep behind or (for cameras that follow a body) where the last picture was."""
-    if not hasattr(env.unwrapped, "model"):
-        return
-    try:
-        import mujoco
-    except ImportError:
-        return
-    model, data = env.unwrapped.model, env.unwrapped.data
-    if isinstance(model, mujoco.MjModel):
-        # Gymnasium looks with a free camera that stays where the body once was; the model's own goes with it.
-        follows = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
-        renderer: Any = getattr(env.unwrapped, "mujoco_renderer", None)
-        if follows >= 0 and getattr(renderer, "camera_id", None) == -1:
-            renderer.camera_id = follows
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_comPos(model, data)
-        mujoco.mj_camlight(model, data)
-
-
-def _pixels(env: Any) -> np.ndarray:
-    picture = env.render()
-    if isinstance(picture, list):
-        picture = picture[-1] if picture else None
-    if picture is None:
-        raise RuntimeError("the environment has no render mode rgb_array")
-    return np.asarray(picture, dtype=np.uint8)
 
 
 def png_url(pixels: np.ndarray) -> str:
