@@ -143,6 +143,12 @@ class TrainConfig(_Config):
     """Policies kept from the last 20 % of training (the last is the final one); scores average over them."""
     jobs: int = Field(default=0, ge=0)
     """Training runs at once; 0: one for each core."""
+    backend: Literal["auto", "envpool", "gymnasium"] = "auto"
+    """What simulates in training. auto: EnvPool where its task is proved to be Gymnasium's own and it is installed,
+    else Gymnasium."""
+    threads: int = Field(default=0, ge=0)
+    """Threads with which EnvPool steps its environments; 0: one where several runs train at once, else one for each
+    core. Results do not depend on it."""
 
 
 class EvaluateConfig(_Config):

@@ -11,8 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from unstuck.agents import Agent, save_agent, to_ppo, to_vecnormalize
 from unstuck.config import TrainConfig
@@ -21,6 +20,7 @@ from unstuck.modulate.execution import attach_execution
 from unstuck.modulate.imitation import Imitation
 from unstuck.modulate.plan import Plan
 from unstuck.modulate.venv import GuidanceVecEnv
+from unstuck.vecenvs import make_vec_env
 from unstuck.workspace import Workspace
 
 
@@ -38,7 +38,11 @@ class Learner:
         folder: Path,
     ):
         self.agent, self.config, self.plan, self.steps, self.folder = space.agent, config, plan, steps, folder
-        venv: VecEnv = DummyVecEnv([lambda: Monitor(space.make_env()) for _ in range(config.n_envs)])
+        task = space.config.task
+        venv: VecEnv = make_vec_env(
+            space.make_env, task.env, task.env_kwargs, config.n_envs, config.backend, config.threads
+        )
+        self.backend: str = venv.backend  # type: ignore[attr-defined]
         self.guide: GuidanceVecEnv | None = None
         if plan.guided and guidance is not None:
             venv = self.guide = GuidanceVecEnv(venv, guidance, space.describer, plan, steps)
@@ -67,7 +71,8 @@ class Learner:
         self.model.learn(self.steps, callback=[_CriticWarmup(self.config, self.steps), log])
         save_agent(self.model, self.folder / "agent.zip", self.agent.normalization)
         self.model.get_env().close()  # type: ignore[union-attr]
-        return {"warnings": log.warnings(), "hit_rate": log.mean_hit_rate(), "checkpoints": log.checkpoints}
+        facts = {"warnings": log.warnings(), "hit_rate": log.mean_hit_rate(), "checkpoints": log.checkpoints}
+        return {**facts, "backend": self.backend}
 
 
 def normalized(venv: VecEnv, agent: Agent) -> VecEnv:

@@ -22,6 +22,7 @@ from unstuck.learner import Learner
 from unstuck.modulate.plan import Plan, make_plan
 from unstuck.progress import Bar, Progress
 from unstuck.run import Draft, Run, digest, write_json
+from unstuck.vecenvs.choice import missed_speed
 from unstuck.workers import end_with_parent
 from unstuck.workspace import Workspace, open_describer
 
@@ -46,7 +47,7 @@ class Job:
 
 def fingerprint(run: Run, job: Job) -> str:
     """What a trained agent depends on."""
-    shared = run.config.train.model_dump(exclude={"steps", "seeds", "method", "control", "guide", "jobs"})
+    shared = run.config.train.model_dump(exclude={"steps", "seeds", "method", "control", "guide", "jobs", "threads"})
     return digest(
         run.agent_path, run.vecnormalize_path, run.config.task, shared, job.arm, job.seed, job.steps,
         repr(job.plan), job.guidance.model_dump(mode="json") if job.guidance else None,
@@ -106,6 +107,9 @@ def train(run: Run, progress: Progress | None = None) -> dict[str, list[Path]]:
     drafts = {job.stage: run.draft(job.stage) for job in todo}
     workers = min(run.config.train.jobs or os.cpu_count() or 1, max(1, len(todo)))
     total = sum(job.steps for job in todo)
+    task, backend = run.config.task, run.config.train.backend
+    if todo and (slower := missed_speed(task.env, task.env_kwargs, backend)):
+        progress.say(slower)
     if todo:
         with progress.task("train", total) as bar, _watching(list(drafts.values()), bar):
             work = (delayed(_train_one)(str(run.root), job, str(drafts[job.stage].folder)) for job in todo)
@@ -138,7 +142,7 @@ def _commit(run: Run, job: Job, draft: Draft, seconds: float) -> None:
     draft.env_steps = job.steps
     draft.facts = {
         "arm": job.arm, "seed": job.seed, "charged": job.charged, "budget": run.config.train.steps,
-        "warnings": info["warnings"], "hit_rate": info["hit_rate"],
+        "warnings": info["warnings"], "hit_rate": info["hit_rate"], "backend": info["backend"],
     }  # fmt: skip
     run.commit(draft, fingerprint(run, job), seconds)
 

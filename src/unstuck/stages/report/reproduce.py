@@ -15,7 +15,7 @@ from typing import Any
 from unstuck.config import RunConfig
 from unstuck.run import Run, digest
 
-_VERSIONS = ("unstuck", "stable-baselines3", "torch", "gymnasium", "mujoco", "numpy", "pydantic-ai-slim")
+_VERSIONS = ("unstuck", "stable-baselines3", "torch", "gymnasium", "mujoco", "envpool", "numpy", "pydantic-ai-slim")
 
 
 def reproduce(run: Run) -> dict[str, Any]:
