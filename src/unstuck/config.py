@@ -143,6 +143,9 @@ class TrainConfig(_Config):
     """Policies kept from the last 20 % of training (the last is the final one); scores average over them."""
     jobs: int = Field(default=0, ge=0)
     """Training runs at once; 0: one for each core."""
+    engine: Literal["auto", "fast", "sb3"] = "auto"
+    """What computes PPO's rollouts and updates. auto: ours where the policy allows it (MlpPolicy), which follows
+    Stable-Baselines3's up to rounding, else Stable-Baselines3's. fast: ours, or an error that says why not."""
     backend: Literal["auto", "envpool", "gymnasium"] = "auto"
     """What simulates in training. auto: EnvPool where its task is proved to be Gymnasium's own and it is installed,
     else Gymnasium."""

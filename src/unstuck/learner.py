@@ -15,11 +15,13 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from unstuck.agents import Agent, save_agent, to_ppo, to_vecnormalize
 from unstuck.config import TrainConfig
+from unstuck.errors import AgentError
 from unstuck.guidance import Guidance
 from unstuck.modulate.execution import attach_execution
 from unstuck.modulate.imitation import Imitation
 from unstuck.modulate.plan import Plan
 from unstuck.modulate.venv import GuidanceVecEnv
+from unstuck.ppo.fast import FastPPO
 from unstuck.vecenvs import make_vec_env
 from unstuck.workspace import Workspace
 
@@ -57,7 +59,11 @@ class Learner:
             clip_range=config.clip_range,
             ent_coef=config.ent_coef if config.ent_coef is not None else 0.01 if discrete else 0.0,
             seed=seed,
+            ppo_class=PPO if config.engine == "sb3" else FastPPO,
         )
+        self.engine = "sb3" if (reason := _slow_because(self.model)) else "fast"
+        if config.engine == "fast" and reason:
+            raise AgentError(f"The fast PPO cannot train this agent: {reason}. Use --train.engine auto or sb3.")
         self.imitation: Imitation | None = None
         if self.guide is not None and plan.imitate > 0:
             self.imitation = Imitation(self.model, self.guide, plan.imitate)
@@ -72,7 +78,12 @@ class Learner:
         save_agent(self.model, self.folder / "agent.zip", self.agent.normalization)
         self.model.get_env().close()  # type: ignore[union-attr]
         facts = {"warnings": log.warnings(), "hit_rate": log.mean_hit_rate(), "checkpoints": log.checkpoints}
-        return {**facts, "backend": self.backend}
+        return {**facts, "backend": self.backend, "engine": self.engine}
+
+
+def _slow_because(model: PPO) -> str | None:
+    """Why Stable-Baselines3's own loops train the model; None if ours do."""
+    return model.slow_because if isinstance(model, FastPPO) else "Stable-Baselines3's PPO was asked for"
 
 
 def normalized(venv: VecEnv, agent: Agent) -> VecEnv:

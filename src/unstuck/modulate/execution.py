@@ -1,17 +1,30 @@
 """Execution of suggestions: the paper's substitution of the action at critical states.
 
-`policy.forward` is called only while PPO collects rollouts, not by `predict` or in the update: substituting there
-stores the suggestion as the action taken, and leaves evaluation unguided by construction.
+What is substituted while rollouts are collected is stored as the action taken. Evaluation stays unguided by
+construction: neither `predict` nor the update passes through here.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from stable_baselines3 import PPO
 
 from unstuck.modulate.venv import GuidanceVecEnv
+from unstuck.ppo.fast import FastPPO
+
+
+class Execution:
+    """What `FastPPO` asks for the actions to take (`unstuck.ppo.hooks.Substitution`)."""
+
+    def __init__(self, source: GuidanceVecEnv, log_prob: Literal["suggestion", "mixed"]):
+        self._source, self.log_prob = source, log_prob
+
+    def substitute(self, actions: np.ndarray) -> np.ndarray:
+        """(n_envs, ...) the policy's actions → with suggestions in place of those where advice applies or is held."""
+        return self._source.substitute(actions)
 
 
 def attach_execution(model: PPO, source: GuidanceVecEnv, log_prob: Literal["suggestion", "mixed"]) -> None:
@@ -22,7 +35,14 @@ def attach_execution(model: PPO, source: GuidanceVecEnv, log_prob: Literal["sugg
             the policy itself had chosen. (The third way, `own`, needs only the wrapper: PPO never learns of the
             substitution.)
     """
-    policy: Any = model.policy
+    if isinstance(model, FastPPO) and model.slow_because is None:
+        model.substitution = Execution(source, log_prob)
+    else:
+        _hook(model.policy, source, log_prob)
+
+
+def _hook(policy: Any, source: GuidanceVecEnv, log_prob: Literal["suggestion", "mixed"]) -> None:
+    """`policy.forward` is called only while SB3's PPO collects rollouts: substitute there."""
     forward = policy.forward
 
     def guided_forward(obs: Any, deterministic: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

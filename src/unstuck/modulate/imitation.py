@@ -1,13 +1,15 @@
 """Imitation of suggestions inside PPO's own loss.
 
-PPO's update is left as it is. Its rollout buffer also remembers which suggestion applied in each state, and the
+`FastPPO` asks for the suggestions and adds the loss itself (`unstuck.ppo.hooks.Target`).
+
+SB3's PPO is left as it is. Its rollout buffer also remembers which suggestion applied in each state, and the
 policy's `evaluate_actions`, which PPO calls on each minibatch, attaches the imitation loss to the values that it
 returns: `_Attach` passes values through unchanged and hands the loss its gradient on the way back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 
 from unstuck.modulate.venv import GuidanceVecEnv
+from unstuck.ppo.fast import FastPPO
 
 
 class _Attach(torch.autograd.Function):
@@ -34,8 +37,7 @@ class _Attach(torch.autograd.Function):
 class _Suggestions:
     """Adds to a rollout buffer the suggestion for each stored state, (n_steps, n_envs, ...), and where there is one."""
 
-    source: GuidanceVecEnv
-    policy_means: Callable[[], np.ndarray]
+    owner: Imitation
 
     def reset(self) -> None:
         super().reset()  # type: ignore[misc]
@@ -45,13 +47,10 @@ class _Suggestions:
         self.minibatch: tuple[np.ndarray, np.ndarray] | None = None
 
     def add(self, obs: Any, *args: Any, **kwargs: Any) -> None:
-        advice = self.source.acted
-        hit = advice >= 0
-        if hit.any():
-            # Only deltas need what the policy itself would do.
-            own = self.policy_means()[hit] if self.source.has_deltas else self._suggested[self.pos][hit]  # type: ignore[attr-defined]
-            self._advised[self.pos] = hit  # type: ignore[attr-defined]
-            self._suggested[self.pos][hit] = self.source.targets(advice[hit], own)  # type: ignore[attr-defined]
+        found = self.owner.suggestions(self.owner.policy_mode() if self.owner.has_deltas else None)
+        if found is not None:
+            self._advised[self.pos] = found[0]  # type: ignore[attr-defined]
+            self._suggested[self.pos][found[0]] = found[1]  # type: ignore[attr-defined]
         super().add(obs, *args, **kwargs)  # type: ignore[misc]
 
     def get(self, batch_size: int | None = None) -> Iterator[Any]:
@@ -83,9 +82,44 @@ class Imitation:
     """
 
     def __init__(self, model: PPO, source: GuidanceVecEnv, coefficient: float):
-        self.coefficient = coefficient
+        self.coefficient, self._source = coefficient, source
         self._policy: Any = model.policy
         self._discrete = isinstance(model.action_space, spaces.Discrete)
+        self._losses: list[float] = []
+        if isinstance(model, FastPPO) and model.slow_because is None:
+            model.target = self
+        else:
+            self._hook(model)
+
+    @property
+    def has_deltas(self) -> bool:
+        """Whether suggestions depend on what the policy itself would do."""
+        return self._source.has_deltas
+
+    def suggestions(self, mode: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None:
+        """Suggestions for the states from which the last step was taken.
+
+        Args:
+            mode: (n_envs, ...) the policy's most likely actions in these states, to which deltas are added; only
+                looked at if there are deltas.
+
+        Returns:
+            (n_envs,) bool, where there is a suggestion, and (M, ...) the suggested actions there; None for nowhere.
+        """
+        advice = self._source.acted
+        hit = advice >= 0
+        if not hit.any():
+            return None
+        space = self._source.action_space
+        own = mode[hit] if mode is not None else np.zeros((int(hit.sum()), *(space.shape or ())), space.dtype)
+        return hit, self._source.targets(advice[hit], own)
+
+    def record(self, losses: list[float]) -> None:
+        """Takes the losses of minibatches, before `coefficient`."""
+        self._losses += losses
+
+    def _hook(self, model: PPO) -> None:
+        """Attach to SB3's own loops."""
         self._evaluate = model.policy.evaluate_actions
         kind = DictSuggestionBuffer if isinstance(model.observation_space, spaces.Dict) else SuggestionBuffer
         self._buffer = kind(
@@ -97,15 +131,13 @@ class Imitation:
             gae_lambda=model.gae_lambda,
             n_envs=model.n_envs,
         )
-        self._buffer.source = source
-        self._buffer.policy_means = self._means
+        self._buffer.owner = self
         model.rollout_buffer = self._buffer
         model.policy.evaluate_actions = self._evaluate_and_attach  # type: ignore[method-assign]
-        self._losses: list[float] = []
 
-    def _means(self) -> np.ndarray:
-        """The policy's most likely actions in the states just acted in, to which deltas are added: SB3 keeps the
-        distribution that it has just sampled from in `action_dist`."""
+    def policy_mode(self) -> np.ndarray:
+        """The policy's most likely actions in the states just acted in: SB3 keeps the distribution that it has just
+        sampled from in `action_dist`."""
         with torch.no_grad():
             return self._policy.action_dist.mode().cpu().numpy()
 
@@ -117,7 +149,7 @@ class Imitation:
             loss = self._loss(suggested, advised)
             if loss.requires_grad:
                 values = _Attach.apply(values, self.coefficient * loss)
-            self._losses.append(float(loss.detach()))
+            self.record([float(loss.detach())])
         return values, log_prob, entropy
 
     def _loss(self, suggested: np.ndarray, advised: np.ndarray) -> torch.Tensor:

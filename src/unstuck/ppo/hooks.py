@@ -1,0 +1,40 @@
+"""How something outside may take part in a `FastPPO`: the two places where guidance touches policy and loss.
+
+What only changes rewards or what the environment executes needs neither: it is a VecEnv wrapper.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import numpy as np
+
+
+class Substitution(Protocol):
+    """Puts other actions in the place of those that the policy sampled, while rollouts are collected."""
+
+    log_prob: Literal["suggestion", "mixed"]
+    """What is stored beside the substituted action: its own log-probability, or that of the policy's own action."""
+
+    def substitute(self, actions: np.ndarray) -> np.ndarray:
+        """(n_envs, ...) the policy's actions → the actions to take; the same array where nothing is replaced."""
+
+
+class Target(Protocol):
+    """Suggestions that the policy is to imitate, by a loss inside PPO's own."""
+
+    coefficient: float
+    """What the loss is multiplied with."""
+
+    def suggestions(self, mode: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Suggestions for the states from which the last step was taken.
+
+        Args:
+            mode: (n_envs, ...) the policy's most likely actions in these states.
+
+        Returns:
+            (n_envs,) bool, where there is a suggestion, and (M, ...) the suggested actions there; None for nowhere.
+        """
+
+    def record(self, losses: list[float]) -> None:
+        """Takes the losses of the update's minibatches that had a suggestion, before `coefficient`."""
