@@ -9,9 +9,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from unstuck.config import GuideConfig
 from unstuck.guidance import Action, Advice, Condition, Evidence, Guidance, Term, Verdict
+from unstuck.methods import make_plan
 from unstuck.modulate.execution import attach_execution
 from unstuck.modulate.imitation import Imitation, _Attach
-from unstuck.modulate.plan import Plan, make_plan
+from unstuck.modulate.plan import Plan
 from unstuck.modulate.venv import GuidanceVecEnv
 from unstuck.tasks import describer_for
 from unstuck.testing import CORRIDOR, PUSH

@@ -53,12 +53,19 @@ class CollectConfig(_Config):
     """Seed of the first episode; the others follow."""
 
 
+Explainer = Literal[
+    "auto", "llm", "search", "statemask", "rice", "random", "random-states", "random-actions", "random-terms"
+]
+
+
 class ExplainConfig(_Config):
     """Finding the critical states and what to do there."""
 
-    explainer: Literal["auto", "llm", "search"] = "auto"
-    """llm: a language model. search: value drop and search in the simulator, without a language model.
-    auto: llm if a model is configured, else search."""
+    explainer: Explainer = "auto"
+    """llm: a language model. search: value drop and search in the simulator, without a language model. statemask,
+    rice: a mask network, trained as these papers have it. random, random-states, random-actions, random-terms: what
+    the language model says, scrambled: states and actions, states, actions, or reward terms. auto: what the method
+    needs; else llm if a model is configured, else search."""
     prompt_tokens: int = Field(default=12_000, ge=1_500)
     """Budget for one prompt; trajectories are shown in windows that fit it."""
     sample: int = Field(default=0, ge=0)
@@ -67,6 +74,16 @@ class ExplainConfig(_Config):
     """Explainer search: how many critical states to look at."""
     search_candidates: int = Field(default=16, ge=2)
     """Explainer search, continuous actions: random action deltas tried at each state."""
+    critical_states: int = Field(default=3, ge=1)
+    """Explainers statemask and rice: critical states named in each episode."""
+    mask_steps: int = Field(default=30_000, ge=1)
+    """Explainers statemask and rice: environment steps to train the mask network."""
+    mask_bonus: float = Field(default=0.01, ge=0)
+    """Explainer rice: reward for each blinded step (the paper's alpha), in standard deviations of the return."""
+    mask_tolerance: float = Field(default=0.05, ge=0, lt=1)
+    """Explainer statemask: share of the agent's return that blinding may cost."""
+    seed: int = 0
+    """Of mask networks and random explainers."""
 
 
 class VerifyConfig(_Config):
@@ -88,7 +105,7 @@ class VerifyConfig(_Config):
     seed: int = 10_000
 
 
-Method = Literal["unstuck", "ultra-a", "ultra-r", "ultra-ra", "ppo"]
+Method = Literal["unstuck", "ultra-a", "ultra-r", "ultra-ra", "llm-free", "statemask-r", "rice", "jsrl", "ppo"]
 
 
 class GuideConfig(_Config):
@@ -111,6 +128,18 @@ class GuideConfig(_Config):
     """With anneal linear: the share of training after which they are zero; what is left learns from the true reward."""
     applies: Literal["as-given", "table", "near"] | None = None
     """Where advice applies: by its own condition, by the paper's look-up table, or near its critical state."""
+    potential: bool | None = None
+    """Give rewards at states and reward terms as potentials, which leave the best policy as it is."""
+    restart: float | None = Field(default=None, ge=0, le=1)
+    """Probability that an episode begins at a critical state instead of the task's own start."""
+    restart_at: Literal["advice", "fresh"] | None = None
+    """advice: at the states that the explanation names. fresh: at the most critical state of the episode that the
+    policy has just finished, by the mask network."""
+    rnd: float | None = Field(default=None, ge=0)
+    """Coefficient of the novelty bonus (random network distillation)."""
+    roll_in: Literal["none", "curriculum", "random"] | None = None
+    """Whether the stuck agent begins each episode for a number of steps. curriculum: ever fewer, as long as the return
+    holds. random: drawn anew for each episode."""
     radius: float = Field(default=0.15, gt=0)
     bins: int = Field(default=20, ge=2)
 
@@ -124,7 +153,10 @@ class TrainConfig(_Config):
     """One training run of each arm for each seed."""
     method: Method = "unstuck"
     """unstuck: imitation of rules (discrete actions), annealed reward terms (continuous). ultra-a, -r, -ra: as the
-    paper has them. ppo: no guidance."""
+    paper has them. llm-free: as unstuck, explained without a language model. statemask-r, rice: restarts at states
+    that a mask network finds critical. jsrl: the stuck agent begins the episodes. ppo: no guidance."""
+    name: str = Field(default="", pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$|^$", max_length=64)
+    """What the arm is called, for variants of one method side by side in one run; default: the method."""
     control: bool = True
     """Also continue plain PPO with the same budget and optimiser settings, to compare with."""
     guide: GuideConfig = GuideConfig()

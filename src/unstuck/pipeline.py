@@ -70,6 +70,7 @@ def of_shipped(config: RunConfig) -> tuple[RunConfig, Path]:
 
 def run_stages(run: Run, progress: Progress | None = None, *, model: Any = None) -> Run:
     """All stages on a run folder; those that are done with the same settings and inputs are left as they are."""
+    from unstuck.methods import METHODS
     from unstuck.stages.collect import collect
     from unstuck.stages.evaluate import evaluate
     from unstuck.stages.explain import explain
@@ -78,7 +79,7 @@ def run_stages(run: Run, progress: Progress | None = None, *, model: Any = None)
     from unstuck.stages.verify import verify
 
     collect(run, progress)
-    if run.config.train.method != "ppo":
+    if METHODS[run.config.train.method].explained:
         explain(run, progress, model=model)
         verify(run, progress)
     train(run, progress)

@@ -1,17 +1,16 @@
-"""Which parts of the guidance a method uses, and how: the methods of the grid as data."""
+"""What enters one training run, and how: the settings of every modulation as data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from typing import Literal
 
-from unstuck.config import GuideConfig, Method
 from unstuck.guidance import Advice, Guidance, Term
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides how guidance enters one training run. The defaults are plain PPO."""
+    """Everything that decides how an explanation enters one training run. The defaults are plain PPO."""
 
     execute: bool = False
     log_prob: Literal["suggestion", "own", "mixed"] = "suggestion"
@@ -29,10 +28,31 @@ class Plan:
     """Uses only advice that verification found helpful."""
     radius: float = 0.15
     bins: int = 20
+    potential: bool = False
+    """State rewards and terms are potentials Φ: the reward is γΦ(s') - Φ(s)."""
+    restart: float = 0.0
+    """Probability that an episode begins at a critical state."""
+    restart_at: Literal["advice", "fresh"] = "advice"
+    """The critical states of the explanation, or the most critical one of the episode just finished (mask network)."""
+    rnd: float = 0.0
+    """Coefficient of the novelty bonus."""
+    roll_in: Literal["none", "curriculum", "random"] = "none"
+    """Whether the stuck agent takes the first steps of each episode."""
+
+    def __repr__(self) -> str:
+        """Only what differs from plain PPO: what was trained once stays trained when a setting is added."""
+        changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return f"Plan({', '.join(f'{k}={v!r}' for k, v in changed.items())})"
 
     @property
     def guided(self) -> bool:
+        """Whether anything of the advice or the reward terms is looked at in each step."""
         return self.execute or self.imitate > 0 or self.state_reward or self.terms
+
+    @property
+    def begins_elsewhere(self) -> bool:
+        """Whether episodes may begin otherwise than the task's do."""
+        return self.restart > 0 or self.roll_in != "none"
 
     def advice(self, guidance: Guidance) -> tuple[Advice, ...]:
         """The advice that this plan lets touch training, in order."""
@@ -43,36 +63,3 @@ class Plan:
 
     def reward_terms(self, guidance: Guidance) -> tuple[Term, ...]:
         return guidance.reward_terms if self.terms else ()
-
-
-_PAPER = Plan(applies="table", anneal="none", kinds=("state",))
-
-PLANS: dict[Method, Plan] = {
-    "ppo": Plan(),
-    "ultra-a": replace(_PAPER, execute=True),
-    "ultra-r": replace(_PAPER, state_reward=True),
-    "ultra-ra": replace(_PAPER, execute=True, state_reward=True),
-}
-
-
-def _unstuck(guidance: Guidance, discrete: bool) -> Plan:
-    """Our own mode: rules imitated for discrete actions, annealed reward terms for continuous ones.
-
-    Without terms (the search explainer has none) continuous advice is imitated too, but only where verification
-    found that it helps: unverified torques are no better than random ones.
-    """
-    plan = Plan(verified=True)
-    if discrete:
-        return replace(plan, imitate=0.3)
-    if guidance.reward_terms:
-        return replace(plan, terms=True)
-    return replace(plan, imitate=0.1, only_helpful=True)
-
-
-def make_plan(method: Method, config: GuideConfig, guidance: Guidance | None, discrete: bool) -> Plan:
-    """The method's defaults, with the user's settings over them. Without guidance it is plain PPO."""
-    if method == "ppo" or guidance is None:
-        return PLANS["ppo"]
-    plan = _unstuck(guidance, discrete) if method == "unstuck" else PLANS[method]
-    given = {k: v for k, v in config.model_dump().items() if v is not None}
-    return replace(plan, **given)

@@ -19,7 +19,8 @@ from pathlib import Path
 from unstuck.errors import RunError
 from unstuck.guidance import Guidance, load_guidance
 from unstuck.learner import Learner
-from unstuck.modulate.plan import Plan, make_plan
+from unstuck.methods import METHODS, make_plan
+from unstuck.modulate.plan import Plan
 from unstuck.progress import Bar, Progress
 from unstuck.run import Draft, Run, digest, write_json
 from unstuck.vecenvs.choice import missed_speed
@@ -47,7 +48,9 @@ class Job:
 
 def fingerprint(run: Run, job: Job) -> str:
     """What a trained agent depends on."""
-    shared = run.config.train.model_dump(exclude={"steps", "seeds", "method", "control", "guide", "jobs", "threads"})
+    shared = run.config.train.model_dump(
+        exclude={"steps", "seeds", "method", "name", "control", "guide", "jobs", "threads"}
+    )
     return digest(
         run.agent_path, run.vecnormalize_path, run.config.task, shared, job.arm, job.seed, job.steps,
         repr(job.plan), job.guidance.model_dump(mode="json") if job.guidance else None,
@@ -62,15 +65,20 @@ def plan_jobs(run: Run) -> list[Job]:
         GuidanceError: if the guidance file was edited into something invalid; names the field.
     """
     config = run.config.train
-    jobs = [*_arm(run, "ppo", PPO_PLAN, None, {})] if config.control or config.method == "ppo" else []
-    if config.method == "ppo":
+    spec, name = METHODS[config.method], config.name or config.method
+    jobs = [*_arm(run, "ppo", PPO_PLAN, None, {})] if config.control or name == "ppo" else []
+    if name == "ppo":
+        if config.method != "ppo":
+            raise RunError(f"--train.name ppo is the control's; give {config.method!r} another name")
         return jobs
+    if not spec.explained:
+        return jobs + _arm(run, name, make_plan(config.method, config.guide, None, True), None, {})
     run.record("verify")
     describer = open_describer(run.config.task)
     guidance = load_guidance(run.guidance_path, describer.card)
     plan = make_plan(config.method, config.guide, guidance, describer.card.action.kind == "discrete")
     stages = ("collect", "explain", "verify") if plan.verified else ("collect", "explain")
-    return jobs + _arm(run, config.method, plan, guidance, {s: run.record(s).env_steps for s in stages})
+    return jobs + _arm(run, name, plan, guidance, {s: run.record(s).env_steps for s in stages})
 
 
 PPO_PLAN = Plan()

@@ -15,6 +15,7 @@ from typing import Any
 
 from unstuck.guidance import Guidance, load_guidance, save_guidance
 from unstuck.llm import Coach, Recordings, Request
+from unstuck.methods import METHODS
 from unstuck.progress import Progress
 from unstuck.run import Run, digest
 from unstuck.stages.explain.base import Explainer, Explanation
@@ -68,9 +69,12 @@ def prompts(run: Run) -> list[Request]:
 
 
 def chosen_explainer(run: Run) -> str:
-    """`llm` or `search`: what the configuration comes to."""
+    """What the configuration comes to, `auto` resolved: what the method needs, else a language model if there is
+    one, else the search."""
     wanted = run.config.explain.explainer
     if wanted == "auto":
+        wanted = METHODS[run.config.train.method].explainer  # type: ignore[assignment]
+    if wanted in ("auto", "none"):
         return "search" if run.config.llm.is_none else "llm"
     return wanted
 

@@ -10,7 +10,7 @@ from unstuck.config import RunConfig, VerifyConfig
 from unstuck.errors import GuidanceError
 from unstuck.guidance import Advice, Guidance, Verdict, load_guidance, save_guidance
 from unstuck.matching import Matcher, Terms
-from unstuck.modulate.plan import make_plan
+from unstuck.methods import make_plan
 from unstuck.progress import Bar, Progress
 from unstuck.run import Draft, Run, digest, write_json
 from unstuck.stages.verify.branches import Brancher, Execution, Start

@@ -1,0 +1,124 @@
+"""The named methods: what each explains with, and how the explanation enters training. One word in a configuration.
+
+Every method is one cell of the grid explainers × modulations, or close to a cell of a paper:
+
+- ULTRA-A, -R, -RA: suggestions executed, implicit rewards, or both, at the states that a language model names.
+- StateMask-R, RICE: restarts at the states that a mask network finds critical; RICE mixes them with the task's own
+  starts and adds a novelty bonus (Cheng et al. 2024, algorithm 2).
+- JSRL: the stuck agent begins the episodes (Uchendu et al. 2023). As in RICE's comparison, the policy that takes over
+  starts from the stuck agent's weights too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from unstuck.config import Explainer, GuideConfig, Method
+from unstuck.guidance import Guidance
+from unstuck.modulate.plan import Plan
+
+MakePlan = Callable[[Guidance | None, bool], Plan]
+"""(guidance, whether actions are discrete) → plan."""
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """One named method."""
+
+    name: Method
+    label: str
+    """As it is written in tables."""
+    explainer: Explainer | Literal["none"]
+    """What explains where nothing else is asked for; "auto" is a language model, if there is one. "none": nothing is
+    to be explained."""
+    plan: MakePlan
+    description: str
+
+    @property
+    def explained(self) -> bool:
+        return self.explainer != "none"
+
+
+_PAPER = Plan(applies="table", anneal="none", kinds=("state",))
+
+RICE_SETTINGS = {"Hopper": (0.25, 0.001), "Walker2d": (0.25, 0.01), "Reacher": (0.5, 0.001), "HalfCheetah": (0.5, 0.01)}
+"""Robot → (probability of a restart, coefficient of the novelty bonus), as in RICE's table of hyper-parameters."""
+RICE_ELSEWHERE = (0.25, 0.01)
+
+
+def _always(plan: Plan) -> MakePlan:
+    return lambda guidance, discrete: plan
+
+
+def _rice(guidance: Guidance | None, discrete: bool) -> Plan:
+    task = guidance.env_id if guidance else ""
+    p, coefficient = next((v for robot, v in RICE_SETTINGS.items() if robot in task), RICE_ELSEWHERE)
+    return Plan(restart=p, restart_at="fresh", rnd=coefficient)
+
+
+def _unstuck(guidance: Guidance | None, discrete: bool) -> Plan:
+    """Our own mode: rules imitated for discrete actions, annealed reward terms for continuous ones.
+
+    Without terms (the search explainer has none) continuous advice is imitated too, but only where verification
+    found that it helps: unverified torques are no better than random ones.
+    """
+    plan = Plan(verified=True)
+    if discrete:
+        return replace(plan, imitate=0.3)
+    if guidance is not None and guidance.reward_terms:
+        return replace(plan, terms=True)
+    return replace(plan, imitate=0.1, only_helpful=True)
+
+
+_LIST = (
+    MethodSpec("ppo", "PPO continued", "none", _always(Plan()), "plain PPO goes on from the stuck agent"),
+    MethodSpec(
+        "statemask-r", "StateMask-R", "statemask", _always(Plan(restart=1.0)),
+        "every episode begins at a state that the mask network finds critical",
+    ),
+    MethodSpec(
+        "rice", "RICE", "rice", _rice,
+        "some episodes begin at the most critical state of the one before, and novelty is rewarded",
+    ),
+    MethodSpec(
+        "jsrl", "JSRL", "none", _always(Plan(roll_in="curriculum")),
+        "the stuck agent takes the first steps of each episode, ever fewer of them",
+    ),
+    MethodSpec(
+        "ultra-a", "ULTRA-A", "auto", _always(replace(_PAPER, execute=True)),
+        "suggested actions are executed at critical states",
+    ),
+    MethodSpec(
+        "ultra-r", "ULTRA-R", "auto", _always(replace(_PAPER, state_reward=True)),
+        "implicit rewards are added at critical states",
+    ),
+    MethodSpec(
+        "ultra-ra", "ULTRA-RA", "auto", _always(replace(_PAPER, execute=True, state_reward=True)),
+        "suggested actions are executed and implicit rewards added at critical states",
+    ),
+    MethodSpec(
+        "llm-free", "LLM-free", "search", _unstuck,
+        "as Unstuck, explained by falls of the agent's value and a search in the simulator",
+    ),
+    MethodSpec(
+        "unstuck", "Unstuck", "auto", _unstuck,
+        "verified advice: rules imitated for discrete actions, fading reward terms for continuous ones",
+    ),
+)  # fmt: skip
+
+METHODS: dict[Method, MethodSpec] = {spec.name: spec for spec in _LIST}
+
+_UNEXPLAINED = ("rnd", "roll_in")
+"""Settings of the modulations that need no explanation."""
+
+
+def make_plan(method: Method, config: GuideConfig, guidance: Guidance | None, discrete: bool) -> Plan:
+    """The method's defaults, with the user's settings over them. Without guidance, only what needs none."""
+    given = {k: v for k, v in config.model_dump().items() if v is not None}
+    spec = METHODS[method]
+    if guidance is None or not spec.explained:
+        plan = Plan() if spec.explained else spec.plan(None, discrete)
+        return replace(plan, **{k: v for k, v in given.items() if k in _UNEXPLAINED})
+    return replace(spec.plan(guidance, discrete), **given)
