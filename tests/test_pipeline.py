@@ -185,7 +185,7 @@ def test_an_interrupted_training_goes_on_where_it_stood(tmp_path, corridor_agent
     run = open_run(settings, tmp_path / "run")
     import unstuck.stages.train as module
 
-    real, calls = module._train_one, []
+    real, calls = module.train_one, []
 
     def killed_at_the_second(root, job, folder):
         calls.append(job.seed)
@@ -193,7 +193,7 @@ def test_an_interrupted_training_goes_on_where_it_stood(tmp_path, corridor_agent
             raise KeyboardInterrupt
         return real(root, job, folder)
 
-    monkeypatch.setattr(module, "_train_one", killed_at_the_second)
+    monkeypatch.setattr(module, "train_one", killed_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         train(run)
     assert "train/ppo/1" in Run(run.root).manifest.stages

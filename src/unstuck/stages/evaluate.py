@@ -63,7 +63,7 @@ def evaluate(run: Run, progress: Progress | None = None) -> dict[str, Any]:
     cut = 0
     with run.stage("evaluate", mark) as draft, progress.task("evaluate", len(jobs)) as bar:
         parallel = Parallel(n_jobs=min(run.config.train.jobs or os.cpu_count() or 1, len(jobs)), return_as="generator")
-        work = (delayed(_returns)(str(run.root), mode, path, vec, n) for _, mode, path, vec, n in jobs)
+        work = (delayed(episode_returns)(str(run.root), mode, path, vec, n) for _, mode, path, vec, n in jobs)
         for (label, mode, *_), (returns, steps, cuts) in zip(jobs, parallel(work), strict=True):
             results[label, mode] = returns
             draft.env_steps += steps
@@ -76,7 +76,7 @@ def evaluate(run: Run, progress: Progress | None = None) -> dict[str, Any]:
     return scores
 
 
-def _returns(root: str, mode: str, path: str, vecnormalize: str, episodes: int) -> tuple[list[float], int, int]:
+def episode_returns(root: str, mode: str, path: str, vecnormalize: str, episodes: int) -> tuple[list[float], int, int]:
     """In a worker process: the returns of `episodes` episodes, by seed, the environment steps they took, and how
     many were cut."""
     import torch

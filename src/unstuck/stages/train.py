@@ -120,12 +120,12 @@ def train(run: Run, progress: Progress | None = None) -> dict[str, list[Path]]:
         progress.say(slower)
     if todo:
         with progress.task("train", total) as bar, _watching(list(drafts.values()), bar):
-            work = (delayed(_train_one)(str(run.root), job, str(drafts[job.stage].folder)) for job in todo)
+            work = (delayed(train_one)(str(run.root), job, str(drafts[job.stage].folder)) for job in todo)
             # One worker needs no other process; results come as they are ready, so that a kill loses only what runs.
             parallel = Parallel(n_jobs=workers, return_as="generator_unordered")
             for stage, seconds in parallel(work):
                 job = next(j for j in todo if j.stage == stage)
-                _commit(run, job, drafts[stage], seconds)
+                commit(run, job, drafts[stage], seconds)
     for job in jobs:
         for warning in run.record(job.stage).facts.get("warnings", []):
             progress.warn(f"{job.arm}, seed {job.seed}: {warning}")
@@ -145,7 +145,8 @@ def _warn_if_unguided(jobs: list[Job], progress: Progress) -> None:
             return
 
 
-def _commit(run: Run, job: Job, draft: Draft, seconds: float) -> None:
+def commit(run: Run, job: Job, draft: Draft, seconds: float) -> None:
+    """In the main process: put what `train_one` left in place, and enter it as done."""
     info = json.loads((draft.folder / "info.json").read_text())
     draft.env_steps = job.steps
     draft.facts = {
@@ -155,7 +156,7 @@ def _commit(run: Run, job: Job, draft: Draft, seconds: float) -> None:
     run.commit(draft, fingerprint(run, job), seconds)
 
 
-def _train_one(root: str, job: Job, folder: str) -> tuple[str, float]:
+def train_one(root: str, job: Job, folder: str) -> tuple[str, float]:
     """In a worker process: train and leave everything in the draft folder."""
     import torch
 
@@ -180,7 +181,8 @@ def _watching(drafts: list[Draft], bar: Bar) -> Iterator[None]:
         shown = 0
         while not stop.wait(0.5):
             now = sum(
-                _trained(d.folder) or _trained(d.folder.with_name(d.folder.name[: -len(".draft")])) for d in drafts
+                trained_steps(d.folder) or trained_steps(d.folder.with_name(d.folder.name[: -len(".draft")]))
+                for d in drafts
             )
             if now > shown:
                 bar.advance(now - shown)
@@ -195,7 +197,7 @@ def _watching(drafts: list[Draft], bar: Bar) -> Iterator[None]:
         thread.join()
 
 
-def _trained(folder: Path) -> int:
+def trained_steps(folder: Path) -> int:
     """Training steps by the last line of a learning curve; 0 when there is none yet."""
     try:
         with open(folder / "curve.jsonl", "rb") as file:
