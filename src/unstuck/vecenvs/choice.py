@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Callable, Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from unstuck.errors import TaskError
-from unstuck.vecenvs.tasks import DIFFERENT_TASKS, EQUAL_TASKS, SPARSE_TASKS
+from unstuck.vecenvs.tasks import BY_DISTRIBUTION, DIFFERENT_TASKS, EQUAL_TASKS, SPARSE_TASKS, TESTED
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -22,6 +23,14 @@ Backend = Literal["auto", "envpool", "gymnasium"]
 
 _HARMLESS = {"PassiveEnvChecker", "OrderEnforcing", "TimeLimit"}
 """Wrappers that gymnasium.make adds to every environment."""
+_OWN_KWARGS: dict[str, dict[str, Any]] = {
+    "FrozenLake-v1": {"map_name": "4x4"},
+    "FrozenLake8x8-v1": {"map_name": "8x8"},
+    "LunarLanderContinuous-v3": {"continuous": True},
+    "BipedalWalkerHardcore-v3": {"hardcore": True},
+    "CliffWalkingSlippery-v1": {"is_slippery": True},
+}
+"""What Gymnasium itself registers these ids with."""
 _OTHERWISE = "Use --train.backend auto or gymnasium."
 _NOT_INSTALLED = 'EnvPool is not installed: pip install "unstuck[envpool]"'
 
@@ -161,7 +170,9 @@ def _changed(env: Any, env_id: str) -> str | None:
     spec = env.spec
     if spec is None or spec.id != env_id or not type(env.unwrapped).__module__.startswith(ours):
         return f"the environment is {type(env.unwrapped).__module__}.{type(env.unwrapped).__name__}, not Gymnasium's"
-    if others := {k: v for k, v in spec.kwargs.items() if k != "render_mode"}:
+    if others := {
+        k: v for k, v in spec.kwargs.items() if k != "render_mode" and _OWN_KWARGS.get(env_id, {}).get(k) != v
+    }:
         return f"the id was registered with arguments of its own ({', '.join(others)})"
     return None
 
@@ -169,6 +180,12 @@ def _changed(env: Any, env_id: str) -> str | None:
 def _differs_here(env_id: str) -> str | None:
     """A short comparison with the versions installed here, each time: whatever was measured elsewhere, another task's
     dynamics are never used."""
+    if env_id in BY_DISTRIBUTION:
+        found = {name: importlib.metadata.version(name) for name in TESTED}
+        if found == TESTED:
+            return None
+        listed = " and ".join(f"{name} {version}" for name, version in TESTED.items())
+        return f"it was proved equal with {listed} only, and there are {' and '.join(found.values())}"
     from unstuck.vecenvs.proof import TOLERANCE, quick_deviation
 
     apart = quick_deviation(SPARSE_TASKS[env_id].base if env_id in SPARSE_TASKS else env_id)

@@ -83,8 +83,8 @@ def compare(pool: Any, envs: list[Any], steps: int, actions: Callable[[int, np.n
         worst_obs, worst_reward = 0.0, 0.0
         for i in np.flatnonzero(alive):
             o, r, ended, _, _ = envs[i].step(acts[i])
-            worst_obs = max(worst_obs, _apart(obs[i], o))
-            worst_reward = max(worst_reward, _apart(rewards[i], r))
+            worst_obs = max(worst_obs, apart(obs[i], o))
+            worst_reward = max(worst_reward, apart(rewards[i], r))
             found.endings += bool(ended) != bool(terminated[i])
             found.ended += bool(ended) and bool(terminated[i])
             alive[i] = not (ended or terminated[i] or truncated[i])
@@ -103,7 +103,8 @@ def _forget(env: Any) -> None:
         mujoco.mj_resetData(env.model, env.data)
 
 
-def _apart(a: Any, b: Any) -> float:
+def apart(a: Any, b: Any) -> float:
+    """The largest difference of two observations or rewards, relative where they are larger than 1."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     return float(np.max(np.abs(a - b) / np.maximum(1.0, np.abs(b))))
 

@@ -18,6 +18,24 @@ class SparseReward:
     forward_from_x: float
 
 
+TESTED = {"envpool": "1.2.5", "gymnasium": "1.4.0"}
+"""The versions that were compared. Tasks that can be put into a given state are compared again wherever they are used;
+the others (`BY_DISTRIBUTION`) are used only with these versions."""
+
+BY_DISTRIBUTION: frozenset[str] = frozenset(
+    {
+        "BipedalWalker-v3",
+        "BipedalWalkerHardcore-v3",
+        "CliffWalking-v1",
+        "CliffWalkingSlippery-v1",
+        "FrozenLake-v1",
+        "FrozenLake8x8-v1",
+        "LunarLander-v3",
+        "LunarLanderContinuous-v3",
+    }
+)
+"""Proved by tables of transitions, or by distributions of states and returns, because of noise of their own."""
+
 EQUAL_TASKS: frozenset[str] = frozenset(
     {
         "Acrobot-v1",
@@ -41,6 +59,7 @@ EQUAL_TASKS: frozenset[str] = frozenset(
         "Walker2d-v4",
         "Walker2d-v5",
     }
+    | BY_DISTRIBUTION
 )
 
 SPARSE_TASKS: dict[str, SparseReward] = {
