@@ -27,20 +27,26 @@ def demo_config() -> RunConfig:
 
 
 def demo_run(root: Path, progress: Progress | None = None) -> Run:
-    """The run folder of the demo with its episodes collected.
+    """The run folder of the demo with its episodes collected."""
+    from unstuck.pipeline import open_run
+    from unstuck.stages.collect import collect
+
+    run = open_run(demo_config(), root)
+    collect(run, progress)
+    match_recording(run, progress)
+    return run
+
+
+def match_recording(run: Run, progress: Progress | None = None) -> None:
+    """Let a run of the demo's agent have the episodes that its recorded reply speaks of.
 
     The recorded reply answers one exact prompt. Where this machine's arithmetic gives episodes that differ in a
     digit, the prompt differs too and has no reply; then the episodes that ship with the reply take their place.
     """
-    from unstuck.pipeline import open_run
-    from unstuck.stages.collect import collect
     from unstuck.stages.explain import prompts, recordings_of
 
-    run = open_run(demo_config(), root)
-    collect(run, progress)
     recordings = recordings_of(run)
     if any(recordings.find(request) is None for request in prompts(run)):
         (progress or Progress.silent()).say("this machine's episodes differ in a digit: using those of the recording")
         for path in sorted(EPISODES.glob("*.npz")):
             shutil.copyfile(path, run.root / "collect" / path.name)
-    return run
