@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH ?= 2.13.0
 
-.PHONY: demo test bench overhead lint docs clean
+.PHONY: demo test agents bench overhead lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/unstuck demo --run runs/demo
@@ -21,6 +21,10 @@ bench: $(VENV)/.installed-dev
 
 overhead: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/overhead.py
+
+# Hours on one core; killed, it goes on. `python scripts/make_agents.py NAME` makes one.
+agents: $(VENV)/.installed-dev
+	$(BIN)/python scripts/make_agents.py
 
 # torch comes first and by itself: any other package that asks for it would bring its CUDA build.
 $(VENV)/.torch:

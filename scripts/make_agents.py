@@ -19,7 +19,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
-import json
 import platform
 import shutil
 import sys
@@ -46,7 +45,7 @@ EPISODES = 20
 FIRST_SEED = 1_000_000
 _TRAIN_FIELDS = (
     "learning_rate", "n_envs", "n_steps", "batch_size", "n_epochs", "clip_range", "ent_coef", "critic_warmup",
-    "late_checkpoints", "engine", "backend",
+    "late_checkpoints",
 )  # fmt: skip
 
 
@@ -67,10 +66,17 @@ def train_agent(training: Training, task: str, env_kwargs: dict[str, Any], targe
     from unstuck.tasks import make_env
 
     settings = COMMON | training.settings
-    venv: Any = DummyVecEnv([lambda: Monitor(make_env(task, env_kwargs)) for _ in range(N_ENVS)])
+    kind: type[PPO] = PPO
+    if training.fast:
+        from unstuck.ppo.fast import FastPPO as kind  # noqa: N813
+        from unstuck.vecenvs import make_vec_env
+
+        venv: Any = make_vec_env(lambda: make_env(task, env_kwargs), task, env_kwargs, N_ENVS, threads=1)
+    else:
+        venv = DummyVecEnv([lambda: Monitor(make_env(task, env_kwargs)) for _ in range(N_ENVS)])
     if training.normalize:
         venv = VecNormalize(venv, norm_reward=training.norm_reward, gamma=settings.get("gamma", 0.99))
-    model = PPO("MlpPolicy", venv, seed=training.seed, device="cpu", **settings)
+    model = kind("MlpPolicy", venv, seed=training.seed, device="cpu", **settings)
     model.learn(training.steps)
     model.policy.optimizer.state.clear()
     normalization = None
@@ -129,6 +135,8 @@ def continued(recipe: Recipe, agent: Path) -> dict[str, Any]:
     settings = {k: settings[k] for k in _TRAIN_FIELDS if k in settings}
     if settings["ent_coef"] is None:
         settings["ent_coef"] = 0.01 if _is_discrete(recipe) else 0.0
+    used = read_json(folder / "train" / "ppo" / str(SEEDS[0]) / "info.json")
+    settings |= {k: used[k] for k in ("engine", "backend") if k in used}
     return {"scores": scores, "settings": settings}
 
 
@@ -182,6 +190,9 @@ def reference(recipe: Recipe) -> dict[str, Any]:
 def make(recipe: Recipe) -> dict[str, Any]:
     """All parts of one agent, and its entry: a StuckAgent as JSON."""
     folder = WORK / recipe.name
+    mark = _mark(recipe)
+    if (folder / "entry.json").exists() and (held := read_json(folder / "entry.json"))["mark"] == mark:
+        return held["entry"]
     agent = trained(
         recipe.training, recipe.training.task or recipe.task, recipe.env_kwargs, folder / f"{recipe.name}.zip"
     )
@@ -216,9 +227,17 @@ def make(recipe: Recipe) -> dict[str, Any]:
         vecnormalize_file=statistics.name if statistics.exists() else None, **parts,
     )  # fmt: skip
     data = entry.model_dump(mode="json")
-    write_json(folder / "entry.json", data)
+    write_json(folder / "entry.json", {"mark": mark, "entry": data})
     say(f"  {recipe.name}: {words(data)}")
     return data
+
+
+def _mark(recipe: Recipe) -> str:
+    """What an entry depends on, but its words."""
+    better = recipe.reference if isinstance(recipe.reference, str) else asdict(recipe.reference)
+    return digest(
+        asdict(recipe.training), better, recipe.task, recipe.env_kwargs, recipe.continue_steps, COMMON, N_ENVS, SEEDS
+    )
 
 
 def _short(x: float) -> float:
@@ -255,7 +274,7 @@ def words(e: dict[str, Any]) -> str:
 
 def write_manifest() -> None:
     """The manifest and the shipped files, from the entries that are finished."""
-    entries = {r.name: read_json(p) for r in RECIPES if (p := WORK / r.name / "entry.json").exists()}
+    entries = {r.name: read_json(p)["entry"] for r in RECIPES if (p := WORK / r.name / "entry.json").exists()}
     held = SHIPPED / "manifest.json"
     if held.exists():
         # What was made elsewhere, or before runs/ was emptied, stays.
@@ -313,7 +332,7 @@ def main() -> None:
     if given.list:
         for name in known:
             path = WORK / name / "entry.json"
-            print(f"{name}: {words(json.loads(path.read_text())) if path.exists() else 'to do'}")
+            print(f"{name}: {words(read_json(path)['entry']) if path.exists() else 'to do'}")
         return
     import torch
 
