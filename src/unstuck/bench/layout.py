@@ -1,0 +1,143 @@
+"""Where a benchmark lies, and the run folders in it.
+
+    OUT/TASK/before/           the stuck agent, and its scores
+    OUT/TASK/explain/SOURCE/   episodes and advice, shared by all methods with this explainer and these settings
+    OUT/TASK/arms/METHOD/      verified guidance, and train/METHOD/SEED and score/METHOD/SEED for each seed
+    OUT/failures.json          what went wrong in the last call
+    OUT/results.jsonl, curves.jsonl
+
+Each is an ordinary run folder, which `unstuck report` and the other commands open.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from unstuck.bench.suite import Suite, SuiteTask, agent_path
+from unstuck.config import RunConfig, TrainConfig
+from unstuck.methods import METHODS
+from unstuck.run import Run, digest
+
+SHARED = ("collect", "explain")
+"""Stages that an arm takes over from its source."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One method on one task."""
+
+    suite: Suite
+    out: Path
+    task: SuiteTask
+    method: str
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """Settings, with the explainer named that `auto` comes to."""
+        config = self.suite.config(self.task, self.method)
+        name: str = config.explain.explainer
+        if name == "auto":
+            own = METHODS[config.train.method].explainer
+            name = own if own not in ("auto", "none") else "search" if config.llm.is_none else "llm"
+        verify = config.verify
+        if not self._verified(config):
+            # Verdicts that nobody looks at are not worth their time; they would not be charged either.
+            verify = verify.model_copy(update={"enabled": False})
+        explain = config.explain.model_copy(update={"explainer": name})
+        return config.model_copy(update={"explain": explain, "verify": verify})
+
+    @staticmethod
+    def _verified(config: RunConfig) -> bool:
+        return METHODS[config.train.method].plan(None, True).verified
+
+    @property
+    def explained(self) -> bool:
+        return METHODS[self.config.train.method].explained
+
+    @property
+    def label(self) -> str:
+        """As it is written in tables."""
+        return self.method if self.method in self.suite.variants else METHODS[self.config.train.method].label
+
+    @property
+    def root(self) -> Path:
+        return self.out / self.task.name / "arms" / self.method
+
+    @cached_property
+    def source(self) -> Path:
+        """The folder of its explanation."""
+        config = self.config
+        name = str(config.explain.explainer)
+        variant = self.suite.variants.get(self.method)
+        if variant is not None and (variant.explain or variant.collect):
+            plain = config.explain.model_copy(update={"explainer": "auto"})
+            name += "-" + digest(config.collect, plain)[:6]
+        return self.out / self.task.name / "explain" / name
+
+    @property
+    def source_config(self) -> RunConfig:
+        """What episodes and explanation depend on, and nothing of training."""
+        return self.config.model_copy(update={"train": TrainConfig(), "verify": RunConfig().verify})
+
+
+def agent_files(suite: Suite, task: SuiteTask) -> dict[str, Path]:
+    """The stuck agent's zip, and its VecNormalize statistics if there are any.
+
+    Raises:
+        AgentError: if they cannot be loaded.
+    """
+    vec = suite.folder / task.vecnormalize if task.vecnormalize else None
+    return dict(_files(agent_path(suite, task), vec, task.trust))
+
+
+@lru_cache(maxsize=256)
+def _files(path: Path, vecnormalize: Path | None, trust: bool) -> dict[str, Path]:
+    from unstuck.agents import load_agent
+
+    agent = load_agent(path, vecnormalize=vecnormalize, trust=trust)
+    files = {"agent": agent.path}
+    if agent.vecnormalize_path is not None:
+        files["vecnormalize"] = agent.vecnormalize_path
+    return files
+
+
+def agent_digest(files: dict[str, Path]) -> str:
+    """A short hash of all that the agent is."""
+    return digest(*[files[name] for name in sorted(files)])
+
+
+def held_digest(run: Run) -> str:
+    """The same for the copy in a run folder."""
+    files = {"agent": run.agent_path}
+    if run.vecnormalize_path is not None:
+        files["vecnormalize"] = run.vecnormalize_path
+    return agent_digest(files)
+
+
+def adopt(arm: Run, source: Run) -> None:
+    """Take over the episodes and the explanation, files included (as hard links, where the disk can), unless they
+    are there already. The entries in the manifest come last."""
+    for stage in SHARED:
+        record = source.record(stage)
+        if arm.manifest.stages.get(stage) == record and (arm.root / stage).exists():
+            continue
+        draft = arm.draft(stage)
+        shutil.rmtree(draft.folder)
+        shutil.copytree(source.root / stage, draft.folder, copy_function=_link)
+        shutil.rmtree(arm.root / stage, ignore_errors=True)
+        os.replace(draft.folder, arm.root / stage)
+        if stage == "explain":
+            shutil.copyfile(source.advice_path, arm.advice_path)
+        arm.manifest.stages[stage] = record
+        arm.configure(arm.config)  # writes the manifest
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

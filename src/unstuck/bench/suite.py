@@ -1,0 +1,328 @@
+"""A suite: which methods are compared, on which tasks, with which seeds, at which budget. One TOML file.
+
+name = "smoke"
+methods = ["ppo", "unstuck", "no-imitation"]
+seeds = [1, 2, 3]
+steps = 45_000
+
+[[tasks]]
+name = "mountaincar"
+env = "MountainCar-v0"
+agent = "demo"
+reference = -110.0
+
+[variants.no-imitation]
+base = "unstuck"
+train.guide.imitate = 0.0
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+
+from unstuck.config import Method, RunConfig
+from unstuck.errors import UnstuckError, did_you_mean
+from unstuck.llm.config import RECORDED, LLMConfig
+
+DEMO = "demo"
+"""Names the demo's agent where a path could stand."""
+SECTIONS = ("collect", "explain", "verify", "train", "evaluate")
+GIVEN = {"steps": "`steps`", "seeds": "`seeds`", "method": "`methods`", "control": "`methods`", "name": "`methods`"}
+"""Settings of training that the suite decides for all arms."""
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+METHODS: tuple[str, ...] = get_args(Method)
+
+
+class SuiteError(UnstuckError):
+    """A suite cannot be read, or what it asks for cannot be compared."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Settings(_Strict):
+    """Settings of stages over the defaults, by section, as in a settings file for `--config`."""
+
+    collect: dict[str, Any] = {}
+    explain: dict[str, Any] = {}
+    verify: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    evaluate: dict[str, Any] = {}
+
+    @field_validator("train")
+    @classmethod
+    def _not_given(cls, train: dict[str, Any]) -> dict[str, Any]:
+        if taken := GIVEN.keys() & train.keys():
+            names = ", ".join(f"train.{k} (set {GIVEN[k]} of the suite instead)" for k in sorted(taken))
+            raise ValueError(f"cannot be set here: {names}")
+        return train
+
+    def overrides(self) -> dict[str, Any]:
+        return {s: getattr(self, s) for s in SECTIONS if getattr(self, s)}
+
+
+class SuiteTask(Settings):
+    """One stuck agent on one task."""
+
+    name: str = Field(pattern=NAME, max_length=60)
+    agent: str
+    """A path, from the suite's folder; `demo`; or the name of a shipped agent, such as stuck/NAME."""
+    env: str = ""
+    """Gymnasium id; a shipped agent knows its own."""
+    env_kwargs: dict[str, Any] = {}
+    vecnormalize: Path | None = None
+    import_module: str | None = None
+    card: Path | None = None
+    trust: bool = False
+    reference: float | None = None
+    """Return of a much better policy: a normalised score of 1. A shipped agent has its own."""
+    steps: int | None = Field(default=None, ge=1)
+    """Budget of each arm on this task, in place of the suite's."""
+    optional: bool = False
+    """Leave the task out, saying so, where the agent's file is not there."""
+
+
+class Variant(Settings):
+    """A method with other settings."""
+
+    base: str
+    steps: int | None = Field(default=None, ge=1)
+    """Another budget; makes the comparison unequal, which is refused unless asked for."""
+    note: str = ""
+    """What it is, in a few words, for the page."""
+
+
+class Suite(Settings):
+    """All of it."""
+
+    name: str = Field(pattern=NAME, max_length=60)
+    methods: tuple[str, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1)
+    steps: int = Field(ge=1)
+    """Budget of environment steps of each arm and seed, whatever they are spent on."""
+    tasks: tuple[SuiteTask, ...] = Field(min_length=1)
+    variants: dict[str, Variant] = {}
+    llm: str | LLMConfig = RECORDED
+    """A model, or `recorded`; or a table with all settings of the language model."""
+    recordings: Path | None = None
+    """Folder of recorded replies, from the suite's folder; `--import` writes there."""
+    ours: str = "unstuck"
+    """The method whose claim is judged."""
+    control: str = "ppo"
+    out: Path | None = None
+    """Where runs are kept; default: runs/bench/NAME, from the folder of the command."""
+    _folder: Path = PrivateAttr(default=Path("."))
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the suite's relative paths start from."""
+        return self._folder
+
+    @property
+    def llm_config(self) -> LLMConfig:
+        return self.llm if isinstance(self.llm, LLMConfig) else LLMConfig(model=self.llm)
+
+    @property
+    def recordings_folder(self) -> Path | None:
+        return self._folder / self.recordings if self.recordings else None
+
+    def base(self, method: str) -> str:
+        """The built-in method behind a name."""
+        return self.variants[method].base if method in self.variants else method
+
+    def budget(self, task: SuiteTask, method: str) -> int:
+        variant = self.variants.get(method)
+        return (variant and variant.steps) or task.steps or self.steps
+
+    def config(self, task: SuiteTask, method: str) -> RunConfig:
+        """The settings of one arm: defaults, then the suite's, the task's, and the variant's.
+
+        Raises:
+            SuiteError: if a setting is unknown or invalid; names it.
+        """
+        data: dict[str, Any] = {}
+        given: list[tuple[str, Settings]] = [("", self), (f"tasks.{task.name}.", task)]
+        if method in self.variants:
+            given.append((f"variants.{method}.", self.variants[method]))
+        for _, settings in given:
+            data = _merged(data, settings.overrides())
+        fixed = {"steps": self.budget(task, method), "seeds": self.seeds, "method": self.base(method)}
+        name = {"name": method} if method in self.variants else {}
+        data = _merged(data, {"train": {**fixed, **name, "control": False, "jobs": 1}})
+        data["llm"] = self.llm_config.model_dump()
+        data["agent"], data["task"] = self._agent(task), self._task(task)
+        try:
+            return RunConfig.model_validate(data)
+        except ValidationError as error:
+            raise SuiteError(_explained(error, RunConfig, f"the settings of {method!r} on {task.name!r}")) from error
+
+    def _agent(self, task: SuiteTask) -> dict[str, Any]:
+        vec = self._folder / task.vecnormalize if task.vecnormalize else None
+        return {"agent": str(agent_path(self, task)), "vecnormalize": vec, "trust": task.trust}
+
+    def _task(self, task: SuiteTask) -> dict[str, Any]:
+        shipped = _shipped(task.agent)
+        env = task.env or (shipped.task if shipped else "") or ("MountainCar-v0" if task.agent == DEMO else "")
+        kwargs = task.env_kwargs or (shipped.env_kwargs if shipped else {})
+        card = self._folder / task.card if task.card else None
+        return {"env": env, "env_kwargs": kwargs, "import_module": task.import_module, "card": card}
+
+
+def agent_path(suite: Suite, task: SuiteTask) -> Path:
+    """The file of a task's stuck agent.
+
+    Raises:
+        UnstuckError: no agent of this name ships.
+    """
+    if task.agent == DEMO:
+        from unstuck.demo import AGENT
+
+        return AGENT
+    shipped = _shipped(task.agent)
+    return shipped.path if shipped else suite.folder / Path(task.agent).expanduser()
+
+
+def reference(task: SuiteTask) -> float | None:
+    """The return that counts as 1."""
+    if task.reference is not None:
+        return task.reference
+    shipped = _shipped(task.agent)
+    return shipped.reference.mean if shipped else None
+
+
+def _shipped(agent: str) -> Any:
+    from unstuck.stuck import PREFIX, stuck_agent
+
+    return stuck_agent(agent) if agent.startswith(PREFIX) else None
+
+
+def load_suite(path: Path) -> Suite:
+    """Read and check a suite.
+
+    Raises:
+        SuiteError: if it cannot be read, or something in it is unknown, invalid or missing; names the line, the
+            field, and what may have been meant.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
+    except OSError as error:
+        raise SuiteError(f"cannot read the suite {path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SuiteError(f"{path} is not valid TOML: {error}") from error
+    try:
+        suite = Suite.model_validate(data)
+    except ValidationError as error:
+        raise SuiteError(_explained(error, Suite, str(path), text)) from error
+    suite._folder = path.resolve().parent
+    return _checked(suite, path, text)
+
+
+def _checked(suite: Suite, path: Path, text: str) -> Suite:
+    problems: list[str] = []
+    known = [*METHODS, *suite.variants]
+    for what, names in (("methods", suite.methods), ("ours", (suite.ours,)), ("control", (suite.control,))):
+        unknown = [n for n in names if n not in known]
+        problems += [f"{_where(path, text, (what,))}there is no method {n!r}.{did_you_mean(n, known)}" for n in unknown]
+    for name, variant in suite.variants.items():
+        where = _where(path, text, ("variants", name, "base"))
+        if variant.base not in METHODS:
+            problems.append(f"{where}there is no method {variant.base!r}.{did_you_mean(variant.base, METHODS)}")
+        if name in METHODS or not re.match(NAME, name):
+            problems.append(f"{where}{name!r} cannot name a variant: choose another, of letters, digits, . _ + and -")
+    for what, values in (
+        ("methods", suite.methods), ("seeds", suite.seeds), ("tasks", [t.name for t in suite.tasks])
+    ):  # fmt: skip
+        if twice := sorted({str(v) for v in values if list(values).count(v) > 1}):
+            problems.append(f"{_where(path, text, (what,))}{what} has {', '.join(twice)} twice")
+    if problems:
+        raise SuiteError("\n".join(problems))
+    for i, task in enumerate(suite.tasks):
+        problems += [_where(path, text, ("tasks", i, field)) + words for field, words in _task_problems(suite, task)]
+    if problems:
+        raise SuiteError("\n".join(problems))
+    for task in suite.tasks:
+        for method in suite.methods:
+            try:
+                suite.config(task, method)
+            except SuiteError as error:
+                raise SuiteError(f"{path}: {error}") from error
+    return suite
+
+
+def _task_problems(suite: Suite, task: SuiteTask) -> list[tuple[str, str]]:
+    try:
+        file = agent_path(suite, task)
+    except UnstuckError as error:
+        return [("agent", f"task {task.name!r}: {error}")]
+    found = []
+    if not file.exists() and not task.optional:
+        found.append(("agent", f"task {task.name!r}: there is no agent {file}"))
+    if not suite._task(task)["env"]:
+        found.append(("agent", f"task {task.name!r} needs `env`, a Gymnasium id"))
+    if reference(task) is None:
+        found.append(("agent", f"task {task.name!r} needs `reference`, the return that counts as a score of 1"))
+    return found
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _merged(result[key], value) if both else value
+    return result
+
+
+def _explained(error: ValidationError, model: type[BaseModel], what: str, text: str = "") -> str:
+    lines = []
+    for found in error.errors(include_url=False):
+        loc = tuple(found["loc"])
+        message = found["msg"].removeprefix("Value error, ")
+        if found["type"] == "extra_forbidden":
+            message = f"there is no setting of this name.{did_you_mean(str(loc[-1]), _fields(model, loc[:-1]))}"
+        lines.append(f"{_where(Path(what), text, loc) if text else what + ': '}{'.'.join(map(str, loc))}: {message}")
+    return "\n".join(lines)
+
+
+def _fields(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+    """The settings that a model has at a place of its data."""
+    here: Any = model
+    for part in loc:
+        if isinstance(here, type) and issubclass(here, BaseModel) and part in here.model_fields:
+            here = here.model_fields[str(part)].annotation
+        inner = [a for a in get_args(here) if isinstance(a, type) and issubclass(a, BaseModel)]
+        here = inner[0] if inner else here
+    return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
+
+
+def _where(path: Path, text: str, loc: tuple[Any, ...]) -> str:
+    """`suite.toml, line 7: ` where the place is found in the text, else `suite.toml: `."""
+    best = 0
+    seen: dict[str, int] = {}
+    table: tuple[Any, ...] = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]", line):
+            name = header[1]
+            table = tuple(name.replace('"', "").split("."))
+            if line.lstrip().startswith("[["):
+                seen[name] = seen.get(name, -1) + 1
+                table = (*table, seen[name])
+            elif table[0] in seen:
+                table = (table[0], seen[table[0]], *table[1:])
+            place: tuple[Any, ...] = table
+        elif key := re.match(r"\s*([A-Za-z0-9_.\"-]+)\s*=", line):
+            place = (*table, *key[1].replace('"', "").split("."))
+        else:
+            continue
+        if place == loc[: len(place)] and len(place) >= best:
+            # The longest match is the nearest; of equal ones the first.
+            if len(place) > best:
+                found = number
+            best = len(place)
+    return f"{path}, line {found}: " if best else f"{path}: "
