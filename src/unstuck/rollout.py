@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
 
-from unstuck.agents import Actor
 from unstuck.snapshots import reset_exactly
+
+if TYPE_CHECKING:
+    from unstuck.agents import Actor
 
 EnvFactory = Callable[[], gym.Env]
 

@@ -207,11 +207,11 @@ def restore_episode_step(env: gym.Env, episode: Episode, step: int, snapshotter:
     if snapshotter.storable and episode.snapshots is not None:
         snapshotter.restore(env, episode.snapshots[step])
         return 0
-    _check_arrival(replay(env, ReplayPoint(episode.seed, episode.actions[:step])), episode, step)
+    check_arrival(replay(env, ReplayPoint(episode.seed, episode.actions[:step])), episode, step)
     return step
 
 
-def _check_arrival(obs: Any, episode: Episode, step: int) -> None:
+def check_arrival(obs: Any, episode: Episode, step: int) -> None:
     expected = episode.observation(step)
     pairs = [(obs[k], expected[k]) for k in expected] if isinstance(expected, dict) else [(obs, expected)]
     # Stored observations may have been rounded to the dtype of the space, hence the tolerance.

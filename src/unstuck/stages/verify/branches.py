@@ -1,21 +1,21 @@
-"""Pairs of branches in lockstep: one policy call for each vector step of all of them."""
+"""Branches of the simulator in lockstep: one policy call for each vector step of all of them.
+
+Imports no torch: processes that run branches start with this module.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from unstuck.episodes import Episode
 from unstuck.guidance import Action, Advice
 from unstuck.matching import Matcher, Terms
 from unstuck.rollout import stack
-from unstuck.snapshots import BranchPool, reset_exactly
-from unstuck.workspace import Workspace
+from unstuck.stages.verify.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ Pair = tuple[Branch, Branch]
 
 @dataclass
 class _Running:
-    env: int
+    env: Any
+    """What the caller's `step` knows the environment by."""
     branch: Branch
     observation: Any
     rng: np.random.Generator
@@ -101,81 +102,45 @@ def executed(action: Action, own: np.ndarray, space: gym.Space) -> np.ndarray:
     return np.clip(wanted, space.low, space.high).astype(own.dtype)  # type: ignore[attr-defined]
 
 
-class Brancher:
-    """Runs pairs of branches and counts every environment step, replayed ones included."""
+Step = Callable[[Any, Any], tuple[Any, float, bool, bool, dict[str, Any]]]
+"""Steps an environment (`_Running.env`) with an action, as Gymnasium does."""
 
-    def __init__(self, space: Workspace, n: int, measure: Terms | None = None) -> None:
-        """`n` environments; `measure` is evaluated at every state that a branch reaches."""
-        self._space, self._measure = space, measure
-        self._pool = BranchPool(space.make_env, n, space.snapshotter, cache=max(64, 2 * n))
-        self._episode = lru_cache(maxsize=16)(lambda index: space.episodes[index])
 
-    @property
-    def steps(self) -> int:
-        return self._pool.steps
+@dataclass(frozen=True)
+class Lockstep:
+    """Runs branches side by side."""
 
-    def close(self) -> None:
-        self._pool.close()
+    policy: Policy
+    action_space: gym.Space
+    variables: Callable[[Any], np.ndarray]
+    """Observations (N, ...) → the task's variables (N, V)."""
+    measure: Terms | None
+    """Evaluated at every state that a branch reaches."""
+    step: Step
 
-    def bound(self, starts: Sequence[Start], horizon: int) -> int:
-        """The most environment steps that these pairs can take."""
-        return self.placing(starts) + 2 * len(starts) * horizon
-
-    def placing(self, starts: Sequence[Start]) -> int:
-        """The most environment steps that getting to the starts can take."""
-        saver = self._space.snapshotter
-        there = [(s.episode, s.step) for s in starts if s.episode is not None]
-        if saver.name == "replay":
-            return sum(2 * step for _, step in there)
-        # States that can be saved are replayed once, then copied.
-        return sum(step for index, step in set(there) if not (saver.storable and self._stored(index)))
-
-    def _stored(self, index: int) -> bool:
-        return self._episode(index).snapshots is not None
-
-    def run(self, starts: Sequence[Start], horizon: int, execution: Execution) -> list[Pair]:
-        """One pair for each start, each branch up to `horizon` steps or the end of its episode.
-
-        Both branches of a pair draw the same random numbers, for the policy and for the environment; the policy
-        samples its actions and draws at every step, whether its action is executed or not.
-        """
-        size = max(1, len(self._pool.envs) // 2)
-        pairs: list[Pair] = []
-        for first in range(0, len(starts), size):
-            running = [
-                self._begin(2 * i + k, start, k == 0, execution)
-                for i, start in enumerate(starts[first : first + size])
-                for k in (0, 1)
-            ]
-            self._lockstep(running, horizon, execution)
-            branches = [r.branch for r in running]
-            pairs += zip(branches[::2], branches[1::2], strict=True)
-        return pairs
-
-    def _begin(self, env: int, start: Start, advised: bool, execution: Execution) -> _Running:
-        if start.episode is None:
-            observation, _ = reset_exactly(self._pool.envs[env], start.noise)
-        else:
-            episode: Episode = self._episode(start.episode)
-            self._pool.place(env, episode, start.step, start.noise)
-            observation = episode.observation(start.step)
-        running = _Running(env, Branch(), observation, np.random.default_rng([start.noise, 1]), advised)
+    def begin(self, env: Any, observation: Any, noise: int, advised: bool, execution: Execution) -> _Running:
+        """A branch from the state that the environment is in. The policy samples its actions, and draws at every
+        step, whether its action is executed or not."""
+        running = _Running(env, Branch(), observation, np.random.default_rng([noise, 1]), advised)
         if advised:
             execution.begin(running)
         return running
 
-    def _lockstep(self, running: list[_Running], horizon: int, execution: Execution) -> None:
+    def run(self, running: list[_Running], horizon: int, execution: Execution) -> None:
+        """Up to `horizon` steps of each, or to the end of its episode."""
         values = self._values(running, execution)
         for _ in range(horizon):
-            own = self._space.actor.act(stack([r.observation for r in running]), False, [r.rng for r in running])
+            own = self.policy.act(stack([r.observation for r in running]), False, [r.rng for r in running])
             chosen = execution.choose(running, values)
-            for row, (r, action) in enumerate(zip(running, chosen, strict=True)):
-                self._step(r, own[row], action)
+            for r, policys, action in zip(running, own, chosen, strict=True):
+                self._step(r, policys, action)
             values = self._values(running, execution)
-            if self._measure is not None and values is not None:
-                for r, x in zip(running, self._measure(values), strict=True):
+            if self.measure is not None and values is not None:
+                for r, x in zip(running, self.measure(values), strict=True):
                     r.branch.progress.append(float(x))
             going = np.array([r.branch.ending == "horizon" for r in running])
+            if going.all():
+                continue
             running = [r for r in running if r.branch.ending == "horizon"]
             if not running:
                 return
@@ -184,16 +149,16 @@ class Brancher:
     def _step(self, running: _Running, own: np.ndarray, action: Action | None) -> None:
         branch, taken = running.branch, own
         if action is not None:
-            taken = executed(action, own, self._space.actor.action_space)
+            taken = executed(action, own, self.action_space)
             branch.advised += 1
             branch.changed += not np.array_equal(taken, own)
-        running.observation, reward, terminated, truncated, _ = self._pool.step(running.env, taken)
-        branch.rewards.append(reward)
+        running.observation, reward, terminated, truncated, _ = self.step(running.env, taken)
+        branch.rewards.append(float(reward))
         if terminated or truncated:
             branch.ending = "terminated" if terminated else "truncated"
 
     def _values(self, running: Sequence[_Running], execution: Execution) -> np.ndarray | None:
         """The task's variables (N, V), where somebody looks at them."""
-        if self._measure is None and execution.matcher is None:
+        if self.measure is None and execution.matcher is None:
             return None
-        return self._space.describer.variables(stack([r.observation for r in running]))
+        return self.variables(stack([r.observation for r in running]))

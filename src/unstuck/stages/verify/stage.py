@@ -13,7 +13,8 @@ from unstuck.matching import Matcher, Terms
 from unstuck.methods import make_plan
 from unstuck.progress import Bar, Progress
 from unstuck.run import Draft, Run, digest, write_json
-from unstuck.stages.verify.branches import Brancher, Execution, Start
+from unstuck.stages.verify.brancher import Brancher
+from unstuck.stages.verify.branches import Execution, Start
 from unstuck.stages.verify.judge import Trial, counts, judge
 from unstuck.stages.verify.starts import (
     View,
@@ -89,7 +90,9 @@ def _try(
         return guidance.model_copy(update={"advice": advice, "set_verdict": off}), {"enabled": False}
     measure = Terms(guidance.progress.terms, space.describer.card.variable_names) if guidance.progress else None
     size = min(BRANCHES, 2 * max(config.pairs, config.episode_pairs))
-    brancher = Brancher(space, size, measure)
+    each = 2 * config.pairs * (config.horizon or RETURN_STEPS)
+    expected = min(config.max_steps, each * len(guidance.advice))
+    brancher = Brancher(space, size, measure, expected=expected)
     try:
         trials = _Trials(space, guidance, seen, brancher)
         tried, notes = trials.each(bar)

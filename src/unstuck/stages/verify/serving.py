@@ -1,0 +1,249 @@
+"""What a process does that runs branches.
+
+The first one is a fresh interpreter without torch and without threads, which is what makes forking safe; the others are
+forks of it. Where a state of the simulator can only be replayed, both branches of a pair (and all pairs that begin
+there) share one replay: a fork has the exact state of any simulator, its C++ heap included. One fork doubles all the
+environments of a process, so that its branches are still run side by side.
+
+A process ends when its channel is closed, so that nothing outlives the command that started it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import signal
+import socket
+import struct
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import gymnasium as gym
+import numpy as np
+
+from unstuck.errors import UnstuckError
+from unstuck.matching import Terms
+from unstuck.simulators import MujocoSnapshotter, ReplayPoint, as_action, replay, reseed, reset_exactly
+from unstuck.stages.verify.branches import Branch, Execution, Lockstep
+from unstuck.stages.verify.policy import NumpyPolicy
+from unstuck.tasks import describer_for, make_env
+
+SIDE_BY_SIDE = 16
+"""Environments of one process, at most."""
+_HEAD = struct.Struct("!Q")
+
+
+class Channel:
+    """Pickled messages between two processes of ours."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def send(self, message: Any) -> None:
+        body = pickle.dumps(message, protocol=5)
+        self._sock.sendall(_HEAD.pack(len(body)) + body)
+
+    def receive(self, seconds: float | None = None) -> Any:
+        """The next message. Raises EOFError where the other side is gone, TimeoutError after `seconds`."""
+        self._sock.settimeout(seconds)
+        (size,) = _HEAD.unpack(self._read(_HEAD.size))
+        return pickle.loads(self._read(size))
+
+    def _read(self, size: int) -> bytes:
+        parts, left = [], size
+        while left:
+            part = self._sock.recv(min(left, 1 << 20))
+            if not part:
+                raise EOFError
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the first process is told."""
+
+    env_id: str
+    env_kwargs: Mapping[str, Any]
+    import_module: str | None
+    card: str | None
+    policy: NumpyPolicy
+    measure: Terms | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A state of a collected episode, and the way to it."""
+
+    episode: int
+    step: int
+    observation: Any
+    """The raw observation there."""
+    way: np.ndarray | ReplayPoint
+    """The stored snapshot, or what is to be replayed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One branch."""
+
+    noise: int
+    advised: bool
+    place: Place | None
+    """Where it begins; None for a reset with `noise` as its seed."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of the jobs, in their order."""
+
+    branches: list[Branch]
+    arrivals: list[tuple[int, int, Any]]
+    """Episode, step and the observation at which a replay arrived, for each replay that was made."""
+
+
+class World:
+    """The environments of one process."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._envs = [self._make()]
+        describer = describer_for(self._envs[0], card=setup.card)
+        space = self._envs[0].action_space
+        self._lockstep = Lockstep(setup.policy, space, describer.variables, setup.measure, self._step)
+        self._snapshotter = MujocoSnapshotter()
+
+    def _make(self) -> gym.Env:
+        return make_env(self._setup.env_id, self._setup.env_kwargs, self._setup.import_module)
+
+    def _env(self, i: int) -> gym.Env:
+        while len(self._envs) <= i:
+            self._envs.append(self._make())
+        return self._envs[i]
+
+    @staticmethod
+    def _step(env: gym.Env, action: Any) -> Any:
+        return env.step(as_action(env, action))
+
+    def run(self, jobs: Sequence[Job], horizon: int, execution: Execution) -> Done:
+        """Run the branches, as many side by side as there are environments for. Each place is replayed once."""
+        found: dict[int, Branch] = {}
+        arrivals: list[tuple[int, int, Any]] = []
+        for users in _chunks(jobs):
+            for i, user in enumerate(users):
+                place = jobs[user[0]].place
+                if place is not None and isinstance(place.way, ReplayPoint):
+                    arrivals.append((place.episode, place.step, replay(self._env(i), place.way)))
+            rounds = [
+                [(i, user[k]) for i, user in enumerate(users) if k < len(user)]
+                for k in range(max(len(user) for user in users))
+            ]
+            # All but the last go on from these states in a fork; the last uses them up.
+            forks = [_in_fork(self._round, turn, jobs, horizon, execution) for turn in rounds[:-1]]
+            found |= self._round(rounds[-1], jobs, horizon, execution)
+            for fork in forks:
+                found |= _answer_of(fork)
+        return Done([found[k] for k in range(len(jobs))], arrivals)
+
+    def _round(
+        self, turn: Sequence[tuple[int, int]], jobs: Sequence[Job], horizon: int, execution: Execution
+    ) -> dict[int, Branch]:
+        """One job in each environment: pairs of environment and job → branches by job."""
+        running = []
+        for i, k in turn:
+            env, job = self._env(i), jobs[k]
+            observation = self._begin(env, job)
+            running.append(self._lockstep.begin(env, observation, job.noise, job.advised, execution))
+        self._lockstep.run(list(running), horizon, execution)
+        return {k: r.branch for (_, k), r in zip(turn, running, strict=True)}
+
+    def _begin(self, env: gym.Env, job: Job) -> Any:
+        if job.place is None:
+            return reset_exactly(env, job.noise)[0]
+        if not isinstance(job.place.way, ReplayPoint):
+            self._snapshotter.restore(env, job.place.way)
+        reseed(env, job.noise)
+        return job.place.observation
+
+
+def _chunks(jobs: Sequence[Job]) -> Iterator[list[list[int]]]:
+    """Jobs by the environment that they use, for as many environments as there may be. Those that begin in the same
+    replayed state use the same one."""
+    users: dict[Any, list[int]] = {}
+    for k, job in enumerate(jobs):
+        replayed = job.place is not None and isinstance(job.place.way, ReplayPoint)
+        key = (job.place.episode, job.place.step) if replayed else k  # type: ignore[union-attr]
+        users.setdefault(key, []).append(k)
+    lists = list(users.values())
+    for first in range(0, len(lists), SIDE_BY_SIDE):
+        yield lists[first : first + SIDE_BY_SIDE]
+
+
+def _in_fork(call: Any, *arguments: Any) -> int:
+    """Call in a child: the file descriptor from which `_answer_of` reads what it gives."""
+    reads, writes = os.pipe()
+    if os.fork():
+        os.close(writes)
+        return reads
+    try:
+        os.close(reads)
+        with os.fdopen(writes, "wb") as pipe:
+            pickle.dump(_outcome(call, *arguments), pipe, protocol=5)
+    finally:
+        os._exit(0)
+
+
+def _answer_of(fd: int) -> Any:
+    with os.fdopen(fd, "rb") as pipe:
+        value, error = pickle.load(pipe)  # EOFError where the child was ended
+    if error is not None:
+        raise error
+    return value
+
+
+def _outcome(call: Any, *arguments: Any) -> tuple[Any, Exception | None]:
+    """The result, or what was raised instead."""
+    try:
+        return call(*arguments), None
+    except UnstuckError as error:
+        return None, error
+    except Exception:
+        return None, RuntimeError(traceback.format_exc())
+
+
+def main(fds: Sequence[int]) -> NoReturn:
+    """The first process: gets its `Setup` over the first channel and forks, so that there is one process for each
+    channel. Each answers with None, or with why it cannot serve."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the command closes the channels.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
+    channels = [Channel(socket.socket(fileno=fd)) for fd in fds]
+    try:
+        world, problem = _outcome(lambda: World(channels[0].receive()))
+        # Collecting garbage would touch, and so copy, every page in every fork.
+        gc.collect()
+        gc.freeze()
+        mine = channels[0]
+        for channel in channels[1:]:
+            if os.fork() == 0:
+                mine = channel
+                break
+        for channel in channels:
+            if channel is not mine:
+                channel.close()
+        mine.send(None if problem is None else str(problem))
+        while problem is None:
+            mine.send(_outcome(world.run, *mine.receive()))
+        os._exit(0)
+    except (EOFError, OSError):
+        os._exit(0)  # nobody listens any more
+    except BaseException:
+        traceback.print_exc(file=sys.stderr)
+        os._exit(1)
