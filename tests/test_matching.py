@@ -1,5 +1,6 @@
 """Matching: vectorised conditions, terms, neighbourhoods and tables say what a plain loop says."""
 
+import math
 import operator
 
 import numpy as np
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from unstuck.errors import GuidanceError
 from unstuck.guidance import Advice, AnyOf, Condition, Evidence, Guidance, Near, Term
-from unstuck.matching import Conditions, Matcher, Terms
+from unstuck.matching import Conditions, Matcher, Terms, masks
+from unstuck.matching.conditions import reach
 
 NAMES = ("x", "y", "z")
 OPS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne}
@@ -33,7 +35,7 @@ def all_hold(when, row):
 
 
 @given(st.lists(whens, max_size=5), rows)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_conditions_agree_with_a_plain_loop(many, values):
     expected = [[all_hold(when, row) for when in many] for row in values]
     assert Conditions(many, NAMES)(values).tolist() == np.array(expected, dtype=bool).reshape(len(values), -1).tolist()
@@ -59,7 +61,7 @@ def worth(term, row):
 
 
 @given(st.lists(terms, min_size=1, max_size=4), rows)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_terms_follow_their_formula(many, values):
     expected = [sum(worth(t, row) for t in many) for row in values]
     np.testing.assert_allclose(Terms(many, NAMES)(values), expected)
@@ -111,3 +113,153 @@ def test_near_uses_the_evidence_whatever_condition_the_advice_has():
 def test_evidence_without_a_state_cannot_be_matched():
     with pytest.raises(GuidanceError, match="does not say the state"):
         first([advice("a", evidence=Evidence(episode=0, step=0))], [[0, 0, 0]])
+
+
+# ------------------------------------------------------- the first that applies, against a plain loop over all advice
+
+SCALES = {"x": (0.0, 10.0), "y": (-1.0, 1.0), "z": (0.0, 2.0)}
+# Numbers on which bounds fall, their neighbours in floating point, and what no bound should hold of.
+edges = [n for v in (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0) for n in (v, np.nextafter(v, 9), np.nextafter(v, -9))]
+wild = st.one_of(
+    st.sampled_from([*edges, math.inf, -math.inf, math.nan, 1e-9, 1 + 1e-6, 1 - 1.0000001e-6, -0.0]),
+    st.floats(-3, 3, width=16),
+)
+states = st.lists(st.tuples(wild, wild, wild), min_size=1, max_size=8).map(lambda rows: np.array(rows, dtype=float))
+points = st.dictionaries(st.sampled_from(NAMES), numbers, min_size=1)
+full = st.fixed_dictionaries(dict.fromkeys(NAMES, numbers))
+pieces = st.one_of(
+    st.builds(lambda when: {"when": when}, whens),
+    st.builds(lambda p, r: {"near": Near(point=p, radius=r)}, points, st.sampled_from([0.05, 0.1, 0.25, 0.3, 1.0])),
+    st.builds(lambda p: {"evidence": Evidence(episode=0, step=0, state=p)}, st.one_of(full, full, points)),
+)
+
+
+def scaled(name, x):
+    low, high = SCALES[name]
+    return (x - (low + high) / 2) / ((high - low) / 2)
+
+
+def applies_by_hand(piece, row, applies, bins, radius):
+    kind = "near" if piece.near else "when" if piece.when is not None else "table"
+    if applies == "table":
+        kind = "table"
+    elif applies == "near":
+        kind = "near" if piece.evidence else "when"
+    if kind == "when":
+        return plainly(piece.when or (), row)
+    here = {n: scaled(n, x) for n, x in zip(NAMES, row, strict=True)}
+    if kind == "near":
+        point, reach = (
+            (piece.near.point, piece.near.radius) if applies == "as-given" else (piece.evidence.state, radius)
+        )
+        return all(abs(here[n] - scaled(n, p)) <= reach for n, p in point.items())
+    spot = piece.evidence.state
+    if set(spot) != set(NAMES) or not all(map(math.isfinite, row)):
+        return all(math.isnan(x) if n not in spot else cell(here[n], bins) == cell(scaled(n, spot[n]), bins)
+                   for n, x in zip(NAMES, row, strict=True))  # fmt: skip
+    return all(cell(here[n], bins) == cell(scaled(n, spot[n]), bins) for n in NAMES)
+
+
+def cell(x, bins):
+    return math.floor((x + 1) * bins / 2) if math.isfinite(x) else x
+
+
+def plainly(when, row):
+    """As `all_hold`, with the tolerance of == and !=."""
+
+    def holds(c):
+        x = row[NAMES.index(c.variable)]
+        x = abs(x) if c.abs else x
+        if c.op in ("==", "!="):
+            return (abs(x - c.value) <= 1e-9 + 1e-6 * abs(c.value)) == (c.op == "==")
+        return OPS[c.op](x, c.value)
+
+    return all(any(holds(c) for c in (k.any if isinstance(k, AnyOf) else (k,))) for k in when)
+
+
+@pytest.mark.parametrize("cuts", [masks.MAX_CUTS, 1, 2])
+@given(
+    many=st.lists(pieces, min_size=1, max_size=12), values=states, bins=st.sampled_from([4, 20]),
+    applies=st.sampled_from(["as-given", "as-given", "table", "near"]),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_the_first_advice_is_that_of_a_plain_loop(cuts, many, values, bins, applies):
+    given_ = tuple(advice(f"a{i}", **more) for i, more in enumerate(many))
+    if applies == "table":
+        given_ = tuple(a for a in given_ if a.evidence)
+    if applies == "near":
+        given_ = tuple(a for a in given_ if not a.near)
+    g = guidance(*given_)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(masks.Masks.__init__, "__defaults__", (cuts,))
+        matcher = Matcher(given_, g, NAMES, applies, bins=bins, radius=0.2)
+    expected = [
+        next((i for i, a in enumerate(given_) if applies_by_hand(a, row, applies, bins, 0.2)), -1) for row in values
+    ]
+    assert matcher.first(values).tolist() == expected
+    if given_:
+        matrix = matcher.matrix(values)
+        assert np.where(matrix.any(axis=1), matrix.argmax(axis=1), -1).tolist() == expected
+
+
+def test_ten_thousand_pieces_of_each_kind_in_the_order_given():
+    rng = np.random.default_rng(0)
+    names = [f"v{i}" for i in range(6)]
+    g = Guidance(env_id="T", diagnosis="", scales=dict.fromkeys(names, (-2.0, 2.0)))
+    made = []
+    for i in range(10_000):
+        spot = dict(zip(names, rng.normal(size=6).tolist(), strict=True))
+        if i % 3 == 0:
+            chosen = rng.choice(names, 3, replace=False)
+            when = tuple(Condition(variable=str(v), op=">", value=float(rng.normal(1.0, 0.7))) for v in chosen)
+            made.append(advice(f"a{i}", when=when))
+        elif i % 3 == 1:
+            made.append(advice(f"a{i}", near=Near(point=spot, radius=0.15)))
+        else:
+            made.append(advice(f"a{i}", evidence=Evidence(episode=0, step=i, state=spot)))
+    matcher = Matcher(made, g, names, bins=8)
+    values = rng.normal(size=(1500, 6))
+    got = matcher.first(values)
+    kinds = [set(got[:200][got[:200] % 3 == k]) for k in range(3)]
+    assert all(kinds), "each kind comes first somewhere"
+    matrix = matcher.matrix(values[:200])
+    assert got[:200].tolist() == np.where(matrix.any(axis=1), matrix.argmax(axis=1), -1).tolist()
+    np.testing.assert_array_equal(got[1100:1105], matcher.first(values[1100:1105]))
+
+
+@given(st.lists(terms, min_size=70, max_size=90), states)
+@settings(max_examples=20, deadline=None)
+def test_many_terms_follow_their_formula_too(many, values):
+    values = np.nan_to_num(values, posinf=1e3, neginf=-1e3)
+    expected = [sum(worth_plainly(t, row) for t in many) for row in values]
+    np.testing.assert_allclose(Terms(many, NAMES)(values), expected, atol=1e-12)
+    np.testing.assert_allclose(Terms(many, NAMES).each(values).sum(axis=1), expected, atol=1e-12)
+
+
+def worth_plainly(term, row):
+    return worth(term.model_copy(update={"when": ()}), row) if plainly(term.when, row) else 0.0
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-9, 1e3))
+def test_reach_ends_at_the_last_number_within_the_tolerance(point, tolerance):
+    low, high = (float(x[0]) for x in reach(np.array([point]), tolerance))
+    assert abs(low - point) <= tolerance
+    assert abs(high - point) <= tolerance
+    assert abs(math.nextafter(low, -math.inf) - point) > tolerance
+    assert abs(math.nextafter(high, math.inf) - point) > tolerance
+
+
+@pytest.mark.parametrize("radius", [0.05, 0.1, 0.15, 0.3, 0.9])
+def test_a_neighbourhood_ends_where_its_formula_does_to_the_last_digit(radius):
+    """On the numbers around its edges, where p + r and |s - p| <= r round differently."""
+    sides = set()
+    for p in np.linspace(0.1, 9.9, 40):
+        piece = advice("a", near=Near(point={"x": float(p)}, radius=radius))
+        for end in (-1, 1):
+            edge = p + end * 5 * radius
+            rows = np.zeros((41, 3))
+            rows[:, 0] = edge + np.arange(-20, 21) * np.spacing(edge)
+            got = [f == 0 for f in first([piece], rows)]
+            assert got == [bool(abs(scaled("x", x) - scaled("x", p)) <= radius) for x in rows[:, 0]]
+            sides.update(got)
+    assert sides == {True, False}
