@@ -10,14 +10,17 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from unstuck.config import TrainConfig
+from unstuck.agents import load_agent
+from unstuck.config import AgentConfig, RunConfig, TaskConfig, TrainConfig
 from unstuck.errors import TaskError
+from unstuck.pipeline import open_run
+from unstuck.stages.train import train
 from unstuck.tasks import make_env
 from unstuck.vecenvs import EQUAL_TASKS, SPARSE_TASKS, choose, make_vec_env
 from unstuck.vecenvs.choice import missed_speed, thread_count
 from unstuck.vecenvs.lean import LeanVecEnv
 from unstuck.vecenvs.pool import EnvPoolVecEnv
-from unstuck.vecenvs.proof import TOLERANCE, compare, quick_deviation, random_actions
+from unstuck.vecenvs.proof import TOLERANCE, compare, make_pool, quick_deviation, random_actions
 
 envpool = pytest.importorskip("envpool")
 
@@ -204,7 +207,7 @@ def test_what_can_be_asked_of_the_environments():
 )
 def test_the_dynamics_are_gymnasiums(env_id):
     envs = [make_env(env_id) for _ in range(4)]
-    pool = envpool.make_gymnasium(env_id, num_envs=4, num_threads=1, seed=4)
+    pool = make_pool(env_id, num_envs=4, num_threads=1, seed=4)
     found = compare(pool, envs, 20, random_actions(envs[0].action_space, 4, 0.7, seed=9))
     assert found.endings == 0
     assert found.at(20) < 1e-5
@@ -212,11 +215,11 @@ def test_the_dynamics_are_gymnasiums(env_id):
 
 def test_other_dynamics_would_be_noticed():
     envs = [make_env("Hopper-v5", {"ctrl_cost_weight": 0.01}) for _ in range(2)]
-    pool = envpool.make_gymnasium("Hopper-v5", num_envs=2, num_threads=1, seed=4)
+    pool = make_pool("Hopper-v5", num_envs=2, num_threads=1, seed=4)
     assert compare(pool, envs, 10, random_actions(envs[0].action_space, 2)).at(10) > TOLERANCE
     heavier = make_env("Hopper-v5")
     heavier.unwrapped.model.body_mass[2] *= 1.01
-    pool = envpool.make_gymnasium("Hopper-v5", num_envs=1, num_threads=1, seed=4)
+    pool = make_pool("Hopper-v5", num_envs=1, num_threads=1, seed=4)
     assert compare(pool, [heavier], 10, random_actions(heavier.action_space, 1)).at(10) > TOLERANCE
 
 
@@ -367,3 +370,26 @@ def test_actions_of_a_wrong_shape_are_refused():
 def spaces_of(env_id):
     env = make_env(env_id)
     return env.observation_space, env.action_space
+
+
+def test_training_says_what_simulated_and_depends_on_it_but_not_on_threads(tmp_path):
+    PPO("MlpPolicy", make_env("CartPole-v1"), n_steps=64, device="cpu", seed=0).save(tmp_path / "agent.zip")
+    small = {"steps": 256, "n_envs": 4, "n_steps": 32, "batch_size": 64, "n_epochs": 1, "seeds": (1,), "jobs": 1}
+
+    def run(name, **settings):
+        config = RunConfig(
+            task=TaskConfig(env="CartPole-v1"),
+            agent=AgentConfig(agent=str(tmp_path / "agent.zip")),
+            train=TrainConfig(method="ppo", **small, **settings),
+        )
+        opened = open_run(config, tmp_path / name)
+        agents = train(opened)["ppo"]
+        return opened.record("train/ppo/1"), load_agent(agents[0])
+
+    one, a = run("one", threads=1)
+    two, b = run("two", threads=2)
+    other, _ = run("other", backend="gymnasium")
+    assert one.facts["backend"] == f"envpool {envpool.__version__}"
+    assert other.facts["backend"] == f"gymnasium {gym.__version__}"
+    assert one.fingerprint == two.fingerprint != other.fingerprint
+    assert all((a.state_dict[k] == b.state_dict[k]).all() for k in a.state_dict)

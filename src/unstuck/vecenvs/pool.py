@@ -21,6 +21,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
 from unstuck.errors import TaskError
+from unstuck.vecenvs.proof import make_pool
 
 _NEVER = 2**31 - 1
 """A time limit that no episode reaches."""
@@ -74,11 +75,9 @@ class EnvPoolVecEnv(VecEnv):
         return f"envpool {envpool.__version__}"
 
     def _make(self, seed: int) -> None:
-        import envpool
-
         # EnvPool takes a C int; environment i is seeded with seed + i.
         seed = int(seed) % (2**31 - self.num_envs)
-        self._pool = envpool.make_gymnasium(
+        self._pool = make_pool(
             self._pool_id, num_envs=self.num_envs, num_threads=self._threads, seed=seed, max_episode_steps=_NEVER
         )
         names = list(self._pool._state_keys)

@@ -6,6 +6,7 @@ simulator is put there. Where a robot stands along the track is not observed, an
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,16 +36,23 @@ class Deviation:
 
 def quick_deviation(env_id: str, envs: int = 4, steps: int = 10) -> float:
     """The largest deviation in a few steps of random actions, NaN if episodes end differently; takes about 0.1 s."""
-    import envpool
-
     from unstuck.tasks import make_env
 
     made = [make_env(env_id) for _ in range(envs)]
-    pool = envpool.make_gymnasium(env_id, num_envs=envs, num_threads=1, seed=1)
+    pool = make_pool(env_id, num_envs=envs, num_threads=1, seed=1)
     found = compare(pool, made, steps, random_actions(made[0].action_space, envs))
     for env in made:
         env.close()
     return float("nan") if found.endings else found.at(steps)
+
+
+def make_pool(pool_id: str, **settings: Any) -> Any:
+    """`envpool.make_gymnasium`, without what it warns of: bounds of its spaces, in place of which Gymnasium's stand."""
+    import envpool
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return envpool.make_gymnasium(pool_id, **settings)
 
 
 def random_actions(space: Any, n: int, scale: float = 1.0, seed: int = 0) -> Callable[[int, np.ndarray], np.ndarray]:
