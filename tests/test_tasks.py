@@ -356,11 +356,14 @@ def test_foot_height_with_the_position_in_the_observation() -> None:
     assert np.array_equal(column(describer, "foot_height", shifted), column(without, "foot_height", obs))
 
 
-def test_a_wrapper_that_changes_the_observation_gets_the_generic_card() -> None:
-    env = gym.wrappers.FrameStackObservation(make_env("CartPole-v1"), 3)
-    describer = describer_for(env)
-    assert len(describer.card.variables) == 12
-    assert "unknown" in describer.card.goal
+def test_a_wrapper_that_nobody_can_look_through_gets_generic_variables_and_says_so() -> None:
+    doubled = gym.wrappers.TransformObservation(
+        make_env("CartPole-v1"), lambda obs: 2 * obs, gym.spaces.Box(-10, 10, (4,), np.float32)
+    )
+    card = describer_for(doubled).card
+    assert card.variable_names == ("obs_0", "obs_1", "obs_2", "obs_3")
+    assert "pole" in card.goal  # still true
+    assert "TransformObservation (changes observations)" in card.notes
 
 
 def test_a_time_limit_of_ones_own_is_in_the_card() -> None:

@@ -1,6 +1,6 @@
 """Load and save agents: zips of Stable-Baselines3 (safely), folders of RL Baselines3 Zoo."""
 
-from unstuck.agents._find import find_env_id
+from unstuck.agents._find import find_env_id, zoo_env_kwargs
 from unstuck.agents.actor import Actor
 from unstuck.agents.loading import load_agent
 from unstuck.agents.normalization import Normalization, load_normalization, to_vecnormalize
@@ -20,4 +20,5 @@ __all__ = [
     "save_agent",
     "to_ppo",
     "to_vecnormalize",
+    "zoo_env_kwargs",
 ]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from unstuck.agents._yaml import read_pairs
 from unstuck.errors import AgentError, did_you_mean
 
 _ENV_ID = r"[A-Za-z][\w./:-]*-v\d+"
@@ -67,32 +71,35 @@ def _zoo_subfolders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and (p / "config.yml").is_file())
 
 
-def zoo_settings(zip_path: Path) -> dict[str, str]:
-    """Scalars of RL Zoo's args.yml and config.yml, e.g. {"env": "CartPole-v1", "frame_stack": "4"}.
-
-    The Zoo writes its dictionaries as `!!python/object/apply` lists, which a safe YAML loader refuses;
-    the few lines that are needed are read as text instead, and PyYAML is not needed.
-    """
+def zoo_settings(zip_path: Path) -> dict[str, Any]:
+    """What RL Zoo's args.yml and config.yml say, e.g. {"env": "CartPole-v1", "frame_stack": 4}; of a file that is not
+    understood, the scalars alone, as text."""
     folder = zip_path if zip_path.is_dir() else zip_path.parent
-    settings: dict[str, str] = {}
+    settings: dict[str, Any] = {}
     for home in (folder, *_zoo_subfolders(folder)):
         for name in ("config.yml", "args.yml"):
             file = home / name
             if not file.is_file() or file.stat().st_size > 2**20:
                 continue
             text = file.read_text("utf-8", "replace")
-            for key, value in re.findall(r"-[ \t]+(\w+)[ \t]*\n[ \t]+-[ \t]+([^\n]+)", text):
-                settings[key] = value.strip().strip("'\"")
-            for key, value in re.findall(r"^(\w+):[ \t]*(\S[^\n]*)$", text, re.MULTILINE):
-                settings[key] = value.strip().strip("'\"")
+            try:
+                settings |= read_pairs(text)
+            except AgentError:
+                settings |= _scalars(text)
     return settings
+
+
+def _scalars(text: str) -> dict[str, str]:
+    pairs = re.findall(r"-[ \t]+(\w+)[ \t]*\n[ \t]+-[ \t]+([^\n]+)", text)
+    pairs += re.findall(r"^(\w+):[ \t]*(\S[^\n]*)$", text, re.MULTILINE)
+    return {key: value.strip().strip("'\"") for key, value in pairs}
 
 
 def find_env_id(path: Path | str) -> str | None:
     """The environment id that RL Zoo recorded for an agent (args.yml, else the folder's name), or None."""
     path = Path(path)
     said = zoo_settings(path).get("env")
-    if said and re.fullmatch(_ENV_ID, said):
+    if isinstance(said, str) and re.fullmatch(_ENV_ID, said):
         return said
     folder = path if path.is_dir() else path.parent
     for name in (folder.resolve().name, path.stem if path.suffix == ".zip" else path.name):
@@ -102,19 +109,82 @@ def find_env_id(path: Path | str) -> str | None:
     return None
 
 
+_KNOWN_WRAPPERS = ("gymnasium.", "stable_baselines3.", "sb3_contrib.", "minigrid.", "rl_zoo3.")
+"""Importing any other module because a file says so would run whatever that is."""
+
+
+def zoo_env_kwargs(path: Path | str, env_id: str) -> dict[str, Any]:
+    """Keyword arguments for `unstuck.tasks.make_env` that make the environment as RL Zoo made it for this agent:
+    its own `env_kwargs`, `env_wrapper` and `frame_stack`; {} for an agent that is not RL Zoo's.
+
+    Wrappers that are in `make_env` anyway (AtariWrapper and 4 frames, FlatObsWrapper) are left out. Wrappers from other
+    packages than Gymnasium, Stable-Baselines3, MiniGrid and RL Zoo are left out too; `load_agent` notes them.
+    """
+    settings = zoo_settings(Path(path).expanduser())
+    kwargs = settings.get("env_kwargs")
+    found = {str(k): v for k, v in kwargs.items()} if isinstance(kwargs, Mapping) else {}
+    wrappers = [w for w in _wrappers(settings) if _wrapper_name(w).startswith(_KNOWN_WRAPPERS)]
+    frames = settings.get("frame_stack")
+    frames = frames if isinstance(frames, int) and frames > 1 else None
+    names = {_wrapper_name(w).rpartition(".")[2] for w in wrappers}
+    if "AtariWrapper" in names and env_id.startswith("ALE/"):
+        found["observation"] = "sb3"
+    if "AtariWrapper" in names and frames == 4:
+        wrappers, frames = [w for w in wrappers if not _wrapper_name(w).endswith("AtariWrapper")], None
+    if env_id.startswith("MiniGrid-"):
+        if "ImgObsWrapper" in names:
+            found["observation"] = "full" if "FullyObsWrapper" in names else "image"
+        wrappers = [w for w in wrappers if not _wrapper_name(w).startswith("minigrid.")]
+    if wrappers:
+        found["env_wrapper"] = wrappers
+    if frames:
+        found["frame_stack"] = frames
+    return found
+
+
+def _wrappers(settings: Mapping[str, Any]) -> list[Any]:
+    said = settings.get("env_wrapper")
+    items = said if isinstance(said, list) else [] if said in (None, "null", "None", "") else [said]
+    return [item for item in items if isinstance(item, (str, Mapping)) and item]
+
+
+def _wrapper_name(wrapper: Any) -> str:
+    return wrapper if isinstance(wrapper, str) else str(next(iter(wrapper)))
+
+
 def zoo_notes(zip_path: Path, *, has_statistics: bool) -> list[str]:
     """What RL Zoo did to the environment that the agent's zip does not say."""
     settings, notes = zoo_settings(zip_path), []
-    for key in ("env_wrapper", "frame_stack", "vec_env_wrapper"):
-        value = settings.get(key, "null").lstrip("- ")
-        if value not in ("null", "None", "1", ""):
-            notes.append(f"RL Zoo trained it with {key}: {value}; make the environment the same way")
-    normalized = settings.get("normalize", "false").lower()
-    if "'norm_obs': false" in normalized:
-        normalized = "false"
-    if normalized not in ("false", "null", "none", "") and not has_statistics:
+    kwargs = zoo_env_kwargs(zip_path, find_env_id(zip_path) or "")
+    if kwargs:
+        notes.append(
+            "RL Zoo trained it with " + ", ".join(f"{key}: {value}" for key, value in kwargs.items())
+            + f"; the same by hand is --env-kwargs '{json.dumps(kwargs)}'"
+        )  # fmt: skip
+    for wrapper in _wrappers(settings):
+        if not _wrapper_name(wrapper).startswith((*_KNOWN_WRAPPERS, "gym_minigrid.")):
+            said = json.dumps({"env_wrapper": [wrapper]})
+            notes.append(
+                f"RL Zoo trained it with env_wrapper: {_wrapper_name(wrapper)}, which is not applied unless you name "
+                f"it, because that runs its module: --env-kwargs '{said}'"
+            )
+    outer = settings.get("vec_env_wrapper")
+    if outer not in (None, "null", "None", "", []):
+        notes.append(
+            f"RL Zoo trained it with vec_env_wrapper: {outer}, which is not applied; where it changes what the agent "
+            "sees or is paid, give the environment a wrapper that does the same (--env-kwargs, env_wrapper)"
+        )
+    if _normalizes(settings.get("normalize")) and not has_statistics:
         notes.append(
             "RL Zoo trained it on normalised observations, but no vecnormalize.pkl is beside it: "
             "without its statistics it will act badly"
         )
     return notes
+
+
+def _normalizes(said: Any) -> bool:
+    """Whether RL Zoo's `normalize` (a truth value, or keyword arguments as text) normalises observations."""
+    if isinstance(said, str):
+        text = said.lower()
+        return text not in ("false", "null", "none", "") and not re.search(r"norm_obs'?\"?\s*[:=]\s*false", text)
+    return bool(said)

@@ -82,12 +82,14 @@ def describer_for(env: gym.Env | str, *, card: Path | str | None = None, **env_k
     With `card`, the user's own: see `load_describer`.
 
     A built-in describer is used only for Gymnasium's own environment of that name with the observation that it
-    knows; a wrapper that changes the observation, or an environment that shares only the name, gets the generic one.
+    knows, also through wrappers that can be looked through (`unstuck.tasks.through`); another wrapper that changes
+    the observation, or an environment that shares only the name, gets the generic one.
 
     Raises:
         TaskError: if the environment cannot be made, or its spaces cannot be described.
     """
     from unstuck.tasks.generic import action_spec, generic
+    from unstuck.tasks.through import describe_through, look_through
 
     if isinstance(env, str):
         from unstuck.tasks.environments import make_env as make
@@ -100,19 +102,33 @@ def describer_for(env: gym.Env | str, *, card: Path | str | None = None, **env_k
     if card is not None:
         return load_describer(str(card), env)
     action_spec(env)  # refuses what cannot be advised on
+    view = look_through(env)
+    # A describer of the user's own knows what its environment shows, wrappers of the user's own included.
+    if not view.undo and (found := _from_entry_point(env)) is not None:
+        return found
+    if view.plain:
+        return _known(env) or generic(env)
+    return describe_through(env, view, _from_entry_point(view.known) or _known(view.known))
+
+
+def _from_entry_point(env: gym.Env) -> Describer | None:
     name = _name(env)
     for entry in importlib.metadata.entry_points(group="unstuck.describers"):
         if entry.name in (name, env.spec.id if env.spec else name):
             return entry.load()(env)
+    return None
+
+
+def _known(env: gym.Env) -> Describer | None:
+    """The built-in describer of an environment, or None."""
+    name = _name(env)
     where = _FAMILIES.get(type(env.unwrapped).__module__.partition(".")[0])
     if name in _BUILT_IN and _is_gymnasiums_own(env):
         where = _BUILT_IN[name]
-    if where is not None:
-        module, _, function = where.partition(":")
-        found = getattr(importlib.import_module(f"{__name__}.{module}"), function)(env)
-        if found is not None:
-            return found
-    return generic(env)
+    if where is None:
+        return None
+    module, _, function = where.partition(":")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), function)(env)
 
 
 def _name(env: gym.Env) -> str:

@@ -56,30 +56,47 @@ def make_env(
     """`gymnasium.make`, after importing the module that registers the environment, if one is named.
 
     MiniGrid and Atari are made with the observations that agents are trained on; their keyword argument
-    `observation` chooses: see `unstuck.tasks.minigrid` and `unstuck.tasks.atari`.
+    `observation` chooses: see `unstuck.tasks.minigrid` and `unstuck.tasks.atari`. `env_wrapper` and `frame_stack`, as
+    in RL Zoo's files, put wrappers around any environment: see `unstuck.tasks.wrapping`.
 
     Args:
-        env_id: as `gymnasium.make` takes it, `module:Name-v0` included.
+        env_id: as `gymnasium.make` takes it, `module:Name-v0` included; or `module:function`, a function that takes
+            `env_kwargs` and makes an environment.
 
     Raises:
         TaskError: if there is no such environment (names the nearest), its simulator is not installed (names what
-            to install), the module cannot be imported, or the keyword arguments do not fit.
+            to install), a module cannot be imported, or keyword arguments or wrappers do not fit.
     """
-    import gymnasium as gym
+    from unstuck.tasks import wrapping
 
     register()
     if import_module:
         _import(import_module)
+    kwargs, wrappers, frames = wrapping.take_out(env_id, env_kwargs or {})
+    env = _make(env_id, kwargs, render_mode)
+    for name, arguments in wrappers:
+        env = wrapping.wrap(env, name, arguments, _import)
+    return wrapping.StackFrames(env, frames) if frames > 1 else env
+
+
+def _make(env_id: str, env_kwargs: Mapping[str, Any], render_mode: str | None) -> Any:
+    """The environment without the wrappers that the user named."""
+    import gymnasium as gym
+
+    from unstuck.tasks import wrapping
+
     _log_mujoco_warnings(env_id)
     try:
+        if factory := wrapping.factory_of(env_id, _import):
+            return wrapping.call_factory(env_id, factory, env_kwargs, render_mode)
         # Only when it is wanted: environments of users often know no render_mode.
         rendering: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
         if family := next((name for name, ids in _FAMILIES.items() if ids.match(env_id)), None):
-            return _family(family, env_id).make(env_id, env_kwargs or {}, **rendering)
+            return _family(family, env_id).make(env_id, env_kwargs, **rendering)
         with warnings.catch_warnings():
             # What Gymnasium thinks of a user's environment is said once for each one made, in every process.
             warnings.filterwarnings("ignore", module="gymnasium")
-            return gym.make(env_id, **rendering, **(env_kwargs or {}))
+            return gym.make(env_id, **rendering, **env_kwargs)
     except gym.error.DependencyNotInstalled as error:
         raise TaskError(_missing(env_id, error)) from error
     except (ImportError, gym.error.NameNotFound, gym.error.NamespaceNotFound, gym.error.VersionNotFound,
@@ -166,7 +183,7 @@ def _unknown(env_id: str, error: Exception) -> str:
     hint = did_you_mean(name, known_ids()) or _same_letters(name)
     return (
         f"there is no environment {env_id!r}.{hint} An environment of your own must be registered first: name its "
-        "module with --import, or write the id as module:Name-v0."
+        "module with --import, write the id as module:Name-v0, or name a function that makes it, module:function."
     )
 
 

@@ -81,8 +81,11 @@ def _patches(images: np.ndarray) -> np.ndarray:
     )
 
 
-def generic(env: Any) -> FlatDescriber:
+def generic(env: Any, action: ActionSpec | None = None) -> FlatDescriber:
     """The describer of last resort.
+
+    Args:
+        action: the actions, where they are not the environment's own.
 
     Raises:
         TaskError: if a space is of a kind that cannot be described; says which.
@@ -94,7 +97,7 @@ def generic(env: Any) -> FlatDescriber:
         parts.append((key, image))
     card = TaskCard(
         env_id=env_id(env), goal=UNKNOWN, reward=UNKNOWN, termination=UNKNOWN, variables=tuple(variables),
-        action=action_spec(env), max_episode_steps=max_episode_steps(env),
+        action=action or action_spec(env), max_episode_steps=max_episode_steps(env),
     )  # fmt: skip
     return FlatDescriber(card, tuple(parts))
 
