@@ -15,6 +15,7 @@ from unstuck.ppo.adam import Adam
 from unstuck.ppo.fast import FastPPO
 from unstuck.ppo.heads import head_for
 from unstuck.ppo.networks import Networks
+from unstuck.ppo.normalize import FrozenVecNormalize
 from unstuck.ppo.returns import advantages
 from unstuck.ppo.update import Samples, Settings, Update
 
@@ -315,3 +316,20 @@ def test_advantages_are_those_of_the_recursion():
             running = rewards[t, env] + 0.9 * following - values[t, env] + (0.0 if over else 0.9 * 0.8 * running)
             expected[t, env] = running
     np.testing.assert_allclose(advantages(rewards, values, starts, last, dones, 0.9, 0.8), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_frozen_statistics_normalise_as_vecnormalize_does(dtype):
+    ours, theirs = (
+        kind(environments(dtype=dtype), training=False, clip_obs=1.5) for kind in (FrozenVecNormalize, VecNormalize)
+    )
+    for venv in (ours, theirs):
+        venv.seed(3)
+        venv.obs_rms.mean, venv.obs_rms.var = np.array([0.1, -2.0, 0.3]), np.array([0.5, 3.0, 1e-9])
+    assert ours.reset().tobytes() == theirs.reset().tobytes()
+    for _ in range(20):
+        a, b = (venv.step(np.full((3, 2), 0.1, np.float32)) for venv in (ours, theirs))
+        assert a[0].tobytes() == b[0].tobytes()
+        for i in np.flatnonzero(a[2]):
+            assert a[3][i]["terminal_observation"].tobytes() == b[3][i]["terminal_observation"].tobytes()
+    assert ours.get_original_obs().tobytes() == theirs.get_original_obs().tobytes()

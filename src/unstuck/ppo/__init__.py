@@ -8,5 +8,6 @@
 - `update`: one pass over a rollout in minibatches: PPO's loss, its gradient, the statistics that PPO logs.
 - `adam`: Adam on the flat vector, and its state in torch's form.
 - `returns`: generalised advantage estimates.
+- `normalize`: VecNormalize with statistics that do not change.
 - `hooks`: how guidance takes part: actions substituted in rollouts, a loss on suggestions in the update.
 """

@@ -23,14 +23,14 @@ class Gaussian:
         assert networks.log_std is not None
         assert networks.log_std_gradient is not None
         self._log_std, self._gradient, self._shape = networks.log_std, networks.log_std_gradient, shape
-        self._noise: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._noise = torch.empty(0)
 
     def sample(self, out: np.ndarray) -> np.ndarray:
         """Actions (B, *shape)."""
         size = out.shape[::-1]
-        if self._noise is None or tuple(self._noise[0].shape) != size:
-            self._noise = torch.zeros(size), torch.ones(size)
-        noise = torch.normal(*self._noise).numpy()
+        if tuple(self._noise.shape) != size:
+            self._noise = torch.empty(size)
+        noise = self._noise.normal_().numpy()
         return (noise * np.exp(self._log_std) + out.T).reshape(-1, *self._shape)
 
     def mode(self, out: np.ndarray) -> np.ndarray:

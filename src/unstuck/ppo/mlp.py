@@ -23,14 +23,11 @@ class Pass:
     def __init__(self, members: int, widths: Sequence[int], batch: int):
         self.hidden = [np.ones((members, width + 1, batch), np.float32) for width in widths]
         self.delta = [np.empty((members, width, batch), np.float32) for width in widths]
-        self.slope = [np.empty((members, width, batch), np.float32) for width in widths]
 
     def member(self, index: int) -> Pass:
         """The part of one MLP, as views."""
         part = Pass(1, [], 0)
-        part.hidden, part.delta, part.slope = (
-            [a[index : index + 1] for a in arrays] for arrays in (self.hidden, self.delta, self.slope)
-        )
+        part.hidden, part.delta = ([a[index : index + 1] for a in arrays] for arrays in (self.hidden, self.delta))
         return part
 
 
@@ -59,15 +56,17 @@ class Mlps:
             x = hidden
 
     def backward(self, x: np.ndarray, room: Pass) -> None:
-        """After `forward`, with the loss's gradient by the last layer's outputs in `room.delta[-1]`."""
+        """After `forward`, with the loss's gradient by the last layer's outputs in `room.delta[-1]`; uses up
+        `room.hidden`."""
         for k in reversed(range(len(self.weights))):
-            out, delta, slope = room.hidden[k][:, :-1], room.delta[k], room.slope[k]
+            out, delta = room.hidden[k][:, :-1], room.delta[k]
             if self.relu:
                 np.multiply(delta, out > 0.0, out=delta)
             else:
-                np.multiply(out, out, out=slope)
-                np.subtract(1.0, slope, out=slope)
-                np.multiply(delta, slope, out=delta)
+                # The activation's slope 1 - tanh², in the place of its outputs, which are not needed below.
+                np.multiply(out, out, out=out)
+                np.subtract(1.0, out, out=out)
+                np.multiply(delta, out, out=delta)
             below = room.hidden[k - 1] if k else x
             np.matmul(delta, below.swapaxes(-1, -2), out=self.gradients[k])
             if k:
