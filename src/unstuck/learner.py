@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv
 
 from unstuck.agents import Agent, save_agent, to_ppo, to_vecnormalize
 from unstuck.config import TrainConfig
@@ -22,6 +22,7 @@ from unstuck.modulate.imitation import Imitation
 from unstuck.modulate.plan import Plan
 from unstuck.modulate.venv import GuidanceVecEnv
 from unstuck.ppo.fast import FastPPO
+from unstuck.ppo.normalize import FrozenVecNormalize
 from unstuck.vecenvs import make_vec_env
 from unstuck.workspace import Workspace
 
@@ -92,7 +93,7 @@ def normalized(venv: VecEnv, agent: Agent) -> VecEnv:
     if agent.normalization is None or not agent.normalization.norm_obs:
         return venv
     held = to_vecnormalize(agent.normalization, venv.observation_space, venv.action_space)
-    fresh = VecNormalize(
+    fresh = FrozenVecNormalize(
         venv,
         training=False,
         norm_obs=True,
