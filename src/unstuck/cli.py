@@ -98,4 +98,6 @@ def _fail(message: str) -> None:
 def _unalias(word: str, command: str) -> str:
     name, equals, value = word.partition("=")
     aliases = {"--import": "--import-module"} if command in COMMANDS and COMMANDS[command].of_env else ALIASES
+    if command in COMMANDS and not COMMANDS[command].short_forms:
+        return word
     return aliases.get(name, name) + equals + value
