@@ -163,7 +163,21 @@ def _score(job: Job, run: Run, folder: Path, draft: Draft) -> None:
             point[mode] = returns
             taken += steps
         points.append(point)
-    write_json(draft.folder / "scores.json", {"checkpoints": points, "env_steps": taken})
+    write_json(draft.folder / "scores.json", {"checkpoints": points, "env_steps": taken, "versions": versions()})
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the numbers, on the machine that makes them."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from unstuck import __version__
+
+    found = {"python": platform.python_version(), "unstuck": __version__}
+    for name in ("stable-baselines3", "torch", "gymnasium", "numpy", "mujoco", "ale-py", "minigrid", "envpool"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 _WORK = {"before": _before, "collect": _collect, "explain": _explain, "verify": _verify, "train": _train}

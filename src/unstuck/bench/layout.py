@@ -59,6 +59,12 @@ class Arm:
         return METHODS[self.config.train.method].explained
 
     @property
+    def asks(self) -> bool:
+        """Whether its explanation asks a language model: directly, or to scramble what it says."""
+        name = self.config.explain.explainer
+        return self.explained and (name == "llm" or name.startswith("random"))
+
+    @property
     def label(self) -> str:
         """As it is written in tables."""
         return self.method if self.method in self.suite.variants else METHODS[self.config.train.method].label

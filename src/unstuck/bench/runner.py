@@ -20,6 +20,7 @@ from unstuck.errors import UnstuckError
 from unstuck.run import Draft, Run, write_json
 from unstuck.stages.train import commit, fingerprint, plan_jobs
 
+FAILURES = "failures.json"
 UNEQUAL = "Such results cannot be compared. --allow-unequal shows them all the same."
 
 
@@ -44,6 +45,7 @@ class Plan:
     """By the job's name; an arm whose explanation failed is one entry."""
 
     def arms(self) -> list[Arm]:
+        """Those that this call is about."""
         return [Arm(self.suite, self.out, task, method) for task in self.tasks for method in self.methods]
 
 
@@ -271,4 +273,4 @@ def _ended(plan: Plan, outcome: Outcome) -> None:
 
 def _note_failures(plan: Plan) -> None:
     noted = [{"job": name, "status": o.status, "error": o.error, "trace": o.trace} for name, o in plan.failures.items()]
-    write_json(plan.out / "failures.json", noted)
+    write_json(plan.out / FAILURES, noted)

@@ -19,6 +19,8 @@ class Command:
     """Where its function `(word, args)` is: `module:function`, below `unstuck.commands`."""
     of_env: bool = False
     """Takes an environment, and not the settings of a run: the short forms do not stand for these."""
+    short_forms: bool = True
+    """Whether the short forms stand for settings of a run."""
 
     def call(self, word: str, args: list[str]) -> None:
         """Import and run it."""
@@ -43,5 +45,6 @@ COMMANDS = {
     "check-env": Command("Check an environment: exact snapshots, a true card, what it costs.", "task:check", True),
     "agents": Command("Stuck agents that ship with Unstuck: list them, or show all of one.", "shipped:agents"),
     "watch": Command("Write an agent's episodes as a GIF, without a screen.", "shipped:watch", True),
+    "bench": Command("Compare methods on many tasks and seeds at equal budgets.", "bench:bench", short_forms=False),
     "demo": Command("The main job on an agent that ships with Unstuck.", "stages:demo"),
 }

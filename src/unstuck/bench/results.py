@@ -1,0 +1,211 @@
+"""Raw results: what lies in the run folders of a benchmark, as rows.
+
+    results.jsonl   a line for each task × method × seed × mode × checkpoint; the stuck agent's method is `before`
+    curves.jsonl    a line for each task × method × seed: mean return of training episodes over steps charged
+    suite.json      what the page says of the suite: names, order, commands, machine
+
+The page is made of these three and nothing else, so it can be made again where they are and the runs are not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from unstuck.bench.jobs import before_mark, score_mark
+from unstuck.bench.layout import Arm, held_digest
+from unstuck.bench.runner import FAILURES, Plan
+from unstuck.bench.suite import SuiteError, SuiteTask, reference
+from unstuck.errors import UnstuckError
+from unstuck.run import Run, read_json
+from unstuck.stages.evaluate import MODES
+from unstuck.stages.train import fingerprint, plan_jobs
+
+ROWS, CURVES, SUITE = "results.jsonl", "curves.jsonl", "suite.json"
+BEFORE = "before"
+Row = dict[str, Any]
+
+
+def write_results(plan: Plan, command: str = "") -> list[Row]:
+    """Gather everything that is finished with the suite's settings and write the three files to OUT; returns the rows.
+
+    With `plan.allow_unequal`, what was made with other settings is taken as well.
+    """
+    rows: list[Row] = []
+    curves: list[Row] = []
+    stale: list[str] = []
+    for task in plan.suite.tasks:
+        if (shared := _shared(plan, task)) is None:
+            continue
+        rows += _before_rows(plan, task, shared)
+        for method in plan.suite.methods:
+            for stage in _finished(Arm(plan.suite, plan.out, task, method), plan.allow_unequal, stale):
+                rows += _arm_rows(stage, shared)
+                curves.append(_curve(stage))
+    _write_lines(plan.out / ROWS, rows)
+    _write_lines(plan.out / CURVES, curves)
+    text = json.dumps(_head(plan, command, stale), indent=1, ensure_ascii=False) + "\n"
+    (plan.out / SUITE).write_text(text, encoding="utf-8")
+    return rows
+
+
+def read_results(folder: Path) -> tuple[dict[str, Any], list[Row], list[Row]]:
+    """The suite's head, the rows and the curves.
+
+    Raises:
+        SuiteError: if there are none, or a file is damaged.
+    """
+    if not (folder / ROWS).exists():
+        raise SuiteError(f"{folder} has no results yet; `unstuck bench SUITE.toml` makes them")
+    return read_json(folder / SUITE), _read_lines(folder / ROWS), _read_lines(folder / CURVES)
+
+
+def _read_lines(path: Path) -> list[Row]:
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    except (OSError, ValueError) as error:
+        raise SuiteError(f"cannot read {path}: {error}") from error
+
+
+def _write_lines(path: Path, rows: Iterable[Row]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    os.replace(partial, path)
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """One trained and scored seed of an arm."""
+
+    arm: Arm
+    run: Run
+    trained: str
+    scored: str
+
+
+def _finished(arm: Arm, any_settings: bool, stale: list[str]) -> Iterator[_Finished]:
+    if not (arm.root / "manifest.json").exists():
+        return
+    run = Run(arm.root)
+    stages = run.manifest.stages
+    run.manifest.config = arm.config  # not written: what the suite asks for now
+    current = {} if any_settings else _current(run)
+    for trained in sorted((n for n in stages if n.startswith("train/")), key=_seed):
+        scored = trained.replace("train/", "score/", 1)
+        if scored not in stages or stages[trained].facts["seed"] not in arm.suite.seeds:
+            continue
+        marks = stages[trained].fingerprint, stages[scored].fingerprint
+        if any_settings or marks == (current.get(trained), score_mark(run, marks[0])):
+            yield _Finished(arm, run, trained, scored)
+        else:
+            stale.append(f"{arm.task.name} {arm.method} {trained.rsplit('/', 1)[-1]}")
+
+
+def _current(run: Run) -> dict[str, str]:
+    """Training stage → the fingerprint that it would have now."""
+    try:
+        return {job.stage: fingerprint(run, job) for job in plan_jobs(run)}
+    except UnstuckError:
+        return {}
+
+
+def _shared(plan: Plan, task: SuiteTask) -> Row | None:
+    """What all rows of a task have; None as long as the agent before has no scores."""
+    root = plan.out / task.name / BEFORE
+    if not (root / "manifest.json").exists():
+        return None
+    before = Run(root)
+    if not before.done("score", before_mark(before)):
+        return None
+    env = before.config.task.env
+    return {"task": task.name, "env": env, "reference": reference(task), "agent": held_digest(before)}
+
+
+def _before_rows(plan: Plan, task: SuiteTask, shared: Row) -> Iterator[Row]:
+    scores = read_json(plan.out / task.name / BEFORE / "score" / "scores.json")
+    for mode in MODES:
+        yield {**shared, "method": BEFORE, "seed": None, "mode": mode, "returns": _rounded(scores[mode])}
+
+
+def _arm_rows(stage: _Finished, shared: Row) -> Iterator[Row]:
+    arm, run, stages = stage.arm, stage.run, stage.run.manifest.stages
+    record = stages[stage.trained]
+    facts, scores = record.facts, read_json(run.root / stage.scored / "scores.json")
+    seconds: dict[str, float] = {
+        s: stages[s].seconds for s in ("collect", "explain", "verify") if arm.explained and s in stages
+    }
+    seconds |= {"train": record.seconds, "score": stages[stage.scored].seconds}
+    for point in scores["checkpoints"]:
+        charged = {**facts["charged"], "train": point["trained"]}
+        for mode in MODES:
+            yield {
+                **shared, "agent": held_digest(run), "method": arm.method, "seed": facts["seed"], "mode": mode,
+                "trained": point["trained"], "steps": sum(charged.values()), "charged": facts["charged"],
+                "budget": facts["budget"], "returns": _rounded(point[mode]), "seconds": seconds,
+                "tokens": _tokens(run), "hit_rate": facts.get("hit_rate"), "warnings": facts.get("warnings", []),
+                "explainer": str(run.config.explain.explainer) if arm.explained else None,
+                "backend": facts.get("backend"), "versions": scores["versions"],
+            }  # fmt: skip
+
+
+def _tokens(run: Run) -> Row:
+    record = run.manifest.stages.get("explain")
+    facts: Row = record.facts if record else {}
+    return {key: facts[name] for key, name in _TOKENS.items() if facts.get(name) is not None}
+
+
+_TOKENS = {"in": "tokens_in", "out": "tokens_out", "usd": "cost_usd", "model": "model"}
+
+
+def _curve(stage: _Finished) -> Row:
+    lines = _read_lines(stage.run.root / stage.trained / "curve.jsonl")
+    seen = [(line["steps"], line["return_mean"]) for line in lines if line["return_mean"] is not None]
+    return {
+        "task": stage.arm.task.name, "method": stage.arm.method, "seed": _seed(stage.trained),
+        "steps": [s for s, _ in seen], "returns": [r for _, r in seen],
+    }  # fmt: skip
+
+
+def _seed(stage: str) -> int:
+    last = stage.rsplit("/", 1)[-1]
+    return int(last) if last.lstrip("-").isdigit() else 0
+
+
+def _rounded(values: list[float]) -> list[float]:
+    return [round(float(v), 6) for v in values]
+
+
+def _head(plan: Plan, command: str, stale: list[str]) -> Row:
+    suite = plan.suite
+    arms = {method: Arm(suite, plan.out, suite.tasks[0], method) for method in suite.methods}
+    return {
+        "name": suite.name,
+        "methods": list(suite.methods),
+        "labels": {m: a.label for m, a in arms.items()},
+        "bases": {m: suite.base(m) for m in suite.methods},
+        "notes": {m: v.note for m, v in suite.variants.items() if v.note},
+        "tasks": [t.name for t in suite.tasks],
+        "seeds": list(suite.seeds),
+        "ours": suite.ours,
+        "control": suite.control,
+        "episodes": arms[suite.methods[0]].config.evaluate.episodes,
+        "checkpoints": arms[suite.methods[0]].config.train.late_checkpoints,
+        "missing": [[f["job"], f["status"], f["error"]] for f in _failures(plan)],
+        "stale": stale,
+        "command": command,
+        "cores": os.cpu_count(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "written": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def _failures(plan: Plan) -> list[Row]:
+    path = plan.out / FAILURES
+    return read_json(path) if path.exists() else []
