@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,36 @@ from unstuck.errors import RunError
 FORMAT = 1
 Array = np.ndarray
 ObsArray = Array | dict[str, Array]
+
+
+@dataclass(frozen=True)
+class StoredSnapshots:
+    """The snapshots of a stored episode: (T+1, S) float64, read when the first row is asked for. Most who read an
+    episode never look at them, and they are most of its size."""
+
+    path: Path
+    rows: int
+
+    @cached_property
+    def _array(self) -> Array:
+        try:
+            with np.load(self.path, allow_pickle=False) as archive:
+                array = archive["snapshots"]
+        except Exception as error:
+            raise _unreadable(self.path, error) from error
+        if len(array) != self.rows:
+            raise _unreadable(self.path, f"expected {self.rows} snapshots, got {len(array)}")
+        return array
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, step: int) -> Array:
+        """(S,). Raises RunError if the file is damaged or gone."""
+        return self._array[step]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self._array, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -45,7 +76,7 @@ class Episode:
     signals: Mapping[str, Array] = field(default_factory=dict)
     """Of the agent, by name: `value` (T,) V(s_t); `td_error` (T,) r + γV(s_{t+1}) - V(s_t), in the reward's
     unit; `action_std` (T, A) and `action_mean` (T, A) for Box; `action_prob` (T, n) for Discrete."""
-    snapshots: Array | None = None
+    snapshots: Array | StoredSnapshots | None = None
     """(T+1, S) float64 full simulator states where the simulator has cheap exact ones, else None."""
 
     def __post_init__(self) -> None:
@@ -95,7 +126,7 @@ def save_episode(episode: Episode, path: Path) -> None:
         arrays["observations"] = episode.observations
     arrays |= {f"signals/{k}": v for k, v in episode.signals.items()}
     if episode.snapshots is not None:
-        arrays["snapshots"] = episode.snapshots
+        arrays["snapshots"] = np.asarray(episode.snapshots)
     meta = {
         "format": FORMAT, "index": episode.index, "seed": episode.seed, "deterministic": episode.deterministic,
         "terminated": episode.terminated, "truncated": episode.truncated,
@@ -106,14 +137,15 @@ def save_episode(episode: Episode, path: Path) -> None:
 
 
 def load_episode(path: Path) -> Episode:
-    """Read what `save_episode` wrote.
+    """Read what `save_episode` wrote; snapshots only once they are asked for.
 
     Raises:
         RunError: if the file is damaged or of a newer format.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            data = {k: archive[k] for k in archive.files}
+            data = {k: archive[k] for k in archive.files if k != "snapshots"}
+            stored = "snapshots" in archive.files
         meta = json.loads(data.pop("meta").tobytes())
         if meta.pop("format") > FORMAT:
             raise RunError(f"{path} was written by a newer Unstuck; update Unstuck to read it")
@@ -123,13 +155,17 @@ def load_episode(path: Path) -> Episode:
             actions=data["actions"],
             rewards=data["rewards"],
             signals={k.split("/", 1)[1]: v for k, v in data.items() if k.startswith("signals/")},
-            snapshots=data.get("snapshots"),
+            snapshots=StoredSnapshots(path, len(data["rewards"]) + 1) if stored else None,
             **meta,
         )
     except RunError:
         raise
     except Exception as error:
-        raise RunError(f"{path} is not a readable episode ({error}); collect again with --force") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: object) -> RunError:
+    return RunError(f"{path} is not a readable episode ({error}); collect again with --force")
 
 
 @dataclass(frozen=True)

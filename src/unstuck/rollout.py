@@ -56,6 +56,11 @@ class Trace:
     def __len__(self) -> int:
         return len(self.rewards)
 
+    def forget(self) -> None:
+        """Give back the memory, once everything has been written: the next trace comes only some steps later."""
+        for part in (self.observations, self.actions, self.snapshots):
+            part.clear()
+
 
 def run_episodes(
     envs: Sequence[gym.Env],

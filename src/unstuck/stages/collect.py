@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from unstuck.agents import Actor
@@ -14,6 +15,11 @@ from unstuck.rollout import LIMIT_HINT, Trace, run_episodes, stack, time_limit
 from unstuck.run import Run, digest
 from unstuck.workspace import Workspace
 
+IN_MEMORY = 256 * 2**20
+"""Bytes of observations that episodes under way may hold, about."""
+AT_ONCE = 16 * 2**20
+"""Bytes of observations of which the agent's signals are computed at once, about."""
+
 
 def fingerprint(run: Run) -> str:
     """What the episodes depend on."""
@@ -23,6 +29,8 @@ def fingerprint(run: Run) -> str:
 def collect(run: Run, progress: Progress | None = None) -> EpisodeSet:
     """Run the agent and write its episodes to RUN/collect. Half of them deterministic, half sampled: a stuck agent
     can fail differently in the two (an agent that hovers when deterministic may crash when sampled).
+
+    Each episode is written when it ends, so that only those under way are in memory.
 
     Raises:
         AgentError, TaskError: if the agent or the task cannot be loaded, do not fit, or no episode ends.
@@ -35,6 +43,7 @@ def collect(run: Run, progress: Progress | None = None) -> EpisodeSet:
     snapshotter = space.snapshotter
     with run.stage("collect", mark) as draft, progress.task("collect", config.episodes) as bar:
         episodes = EpisodeSet(draft.folder)
+        returns: dict[int, float] = {}
         envs = [space.make_env() for _ in range(min(8, (config.episodes + 1) // 2))]
         for deterministic in (True, False):
             count = config.episodes // 2 if deterministic else config.episodes - config.episodes // 2
@@ -43,6 +52,9 @@ def collect(run: Run, progress: Progress | None = None) -> EpisodeSet:
             counter = _Counter(allowed)
             # Fewer environments than the step limit has room for, so that it can stop new episodes in time.
             used = envs[: max(1, min(len(envs), allowed // (time_limit(envs[0]) or 1000)))]
+            used = used[: _room(envs[0].observation_space, min(allowed, time_limit(envs[0]) or allowed))]
+            begun = len(returns)
+            split = begun  # in the end: how many were deterministic
             traces = run_episodes(
                 used,
                 space.actor,
@@ -53,17 +65,23 @@ def collect(run: Run, progress: Progress | None = None) -> EpisodeSet:
                 go_on=counter.has_room,
                 max_length=None if time_limit(envs[0]) else max(1, allowed // len(used)),
             )
-            for trace in sorted(traces, key=lambda t: t.seed):
+            for trace in traces:
                 draft.facts["cut"] = draft.facts.get("cut", 0) + trace.cut
-                episodes.add(_episode(trace, len(episodes), deterministic, space.actor, _gamma(space)))
+                # Seeds are begun in their order, and what is begun is finished.
+                index = begun + trace.seed - first
+                episodes.add(_episode(trace, index, deterministic, space.actor, _gamma(space)))
+                returns[index] = round(trace.total_reward, 3)
+                trace.forget()
                 bar.advance()
             draft.env_steps += counter.taken
         for env in envs:
             env.close()
         cut = draft.facts.pop("cut", 0)
-        if cut == len(episodes):
+        if cut == len(returns):
             raise TaskError(_endless(run, cut))
-        draft.facts = _facts(episodes, snapshotter.name)
+        draft.facts = {"deterministic": [], "sampled": [], "snapshots": snapshotter.name}
+        for index in sorted(returns):
+            draft.facts["deterministic" if index < split else "sampled"].append(returns[index])
     if cut:
         task = run.config.task.env
         progress.say(f"collect: {cut} episodes did not end by themselves and were cut; {task}: {LIMIT_HINT}")
@@ -96,7 +114,7 @@ def _gamma(space: Workspace) -> float:
 
 def _episode(trace: Trace, index: int, deterministic: bool, actor: Actor, gamma: float) -> Episode:
     observations = stack(trace.observations)
-    signals = actor.signals(observations)
+    signals = _signals(actor, observations)
     values = signals["value"] = signals["value"] * _value_scale(actor)
     rewards = np.array(trace.rewards)
     following = values[1:].copy()
@@ -118,14 +136,26 @@ def _episode(trace: Trace, index: int, deterministic: bool, actor: Actor, gamma:
     )
 
 
+def _signals(actor: Actor, observations: Any) -> dict[str, np.ndarray]:
+    """`Actor.signals`, some rows at a time: networks for images need many times the memory of their input."""
+    parts = observations if isinstance(observations, dict) else {"": observations}
+    length = len(next(iter(parts.values())))
+    rows = max(64, AT_ONCE * length // max(1, sum(part.nbytes for part in parts.values())))
+    found = []
+    for first in range(0, length, rows):
+        some = {k: part[first : first + rows] for k, part in parts.items()}
+        found.append(actor.signals(some if isinstance(observations, dict) else some[""]))
+    return {name: np.concatenate([f[name] for f in found]) for name in found[0]}
+
+
+def _room(space: gym.Space, longest: int) -> int:
+    """How many episodes of so many steps fit into memory at once; at least one."""
+    parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else [space]
+    size = sum(np.dtype(p.dtype or np.int64).itemsize * int(np.prod(p.shape or ())) for p in parts)
+    return max(1, IN_MEMORY // max(1, size * longest))
+
+
 def _value_scale(actor: Actor) -> float:
     """Turns a critic's values back into the task's reward where it learnt from normalised rewards."""
     n = actor.normalization
     return float(np.sqrt(n.ret_var + n.epsilon)) if n is not None and n.norm_reward else 1.0
-
-
-def _facts(episodes: EpisodeSet, snapshots: str) -> dict[str, Any]:
-    returns: dict[bool, list[float]] = {True: [], False: []}
-    for episode in episodes:
-        returns[episode.deterministic].append(round(episode.total_reward, 3))
-    return {"deterministic": returns[True], "sampled": returns[False], "snapshots": snapshots}

@@ -1,0 +1,142 @@
+"""Episodes stream to disk: memory does not grow with how many there are, and nothing of them changes."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3 import PPO
+
+from unstuck.agents import Actor, build_policy, load_agent
+from unstuck.config import AgentConfig, CollectConfig, RunConfig, TaskConfig
+from unstuck.episodes import Episode, StoredSnapshots, load_episode, save_episode
+from unstuck.errors import RunError
+from unstuck.rollout import run_episodes
+from unstuck.run import Run
+from unstuck.stages.collect import _room, collect
+
+WIDTH, STEPS, EPISODES = 4_000, 40, 60
+
+
+class Wide(gym.Env):
+    """Large observations of random numbers; episodes of different lengths end out of order."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (WIDTH,), np.float64)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, render_mode: str | None = None):
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = STEPS - 7 * int(self.np_random.integers(0, 5))
+        return self.np_random.random(WIDTH), {}
+
+    def step(self, action):
+        self.left -= 1
+        return self.np_random.random(WIDTH), float(action), self.left <= 0, False, {}
+
+
+gym.register("CollectWide-v0", Wide, max_episode_steps=STEPS)
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("agent") / "wide.zip"
+    env = gym.make("CollectWide-v0")
+    PPO("MlpPolicy", env, seed=0, n_steps=16, batch_size=16, policy_kwargs={"net_arch": [4]}).save(path)
+    return path
+
+
+def make_run(folder: Path, agent: Path, episodes: int, max_steps: int = 100_000) -> Run:
+    config = RunConfig(
+        task=TaskConfig(env="CollectWide-v0"),
+        agent=AgentConfig(agent=str(agent)),
+        collect=CollectConfig(episodes=episodes, max_steps=max_steps),
+    )
+    return Run.create(folder, config, {"agent": agent})
+
+
+def test_memory_does_not_grow_with_the_number_of_episodes(tmp_path: Path, agent: Path) -> None:
+    collect(make_run(tmp_path / "warm", agent, 2))
+    run = make_run(tmp_path / "run", agent, EPISODES)
+    tracemalloc.start()
+    episodes = collect(run)
+    held = sum(1 for e in episodes for _ in range(len(e) + 1)) * WIDTH * 8
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(episodes) == EPISODES
+    # Eight episodes under way, and some copies of one.
+    assert peak < 0.3 * held
+
+
+@pytest.mark.parametrize("max_steps", [100_000, 300])
+def test_episodes_keep_their_order(tmp_path: Path, agent: Path, max_steps: int) -> None:
+    """By seed, the deterministic ones first, though others end before them; also where the step limit stops early."""
+    run = make_run(tmp_path / "run", agent, 20, max_steps)
+    episodes = list(collect(run))
+    modes = [e.deterministic for e in episodes]
+    deterministic = modes.count(True)
+    assert modes == sorted(modes, reverse=True)
+    assert [e.index for e in episodes] == list(range(len(episodes)))
+    assert [e.seed for e in episodes] == [*range(deterministic), *range(10, 10 + len(episodes) - deterministic)]
+    assert len(episodes) == 20 if max_steps > 300 else 2 <= len(episodes) < 20
+    assert len({len(e) for e in episodes}) > 1
+    facts = run.record("collect").facts
+    assert facts["deterministic"] == [round(e.total_reward, 3) for e in episodes if e.deterministic]
+    assert facts["sampled"] == [round(e.total_reward, 3) for e in episodes if not e.deterministic]
+
+
+def test_an_episode_is_the_same_alone(tmp_path: Path, agent: Path) -> None:
+    stored = collect(make_run(tmp_path / "run", agent, 20))[13]
+    loaded, env = load_agent(agent), gym.make("CollectWide-v0")
+    actor = Actor(build_policy(loaded, env.observation_space, env.action_space), None, env.action_space)
+    (trace,) = run_episodes([env], actor, [stored.seed], deterministic=False)
+    assert np.array_equal(stored.observations, trace.observations)
+    assert np.array_equal(stored.actions, trace.actions)
+    assert np.array_equal(stored.rewards, trace.rewards)
+
+
+def test_fewer_long_episodes_of_images_at_once() -> None:
+    image = gym.spaces.Box(0, 255, (4, 84, 84), np.uint8)
+    assert _room(image, 27_000) == 1
+    assert _room(image, 1_000) == 9
+    assert _room(gym.spaces.Dict({"a": image, "b": gym.spaces.Discrete(3)}), 1_000) == 9
+    assert _room(gym.spaces.Box(-1, 1, (376,)), 1_000) > 100
+
+
+# ------------------------------------------------------------------------------------------------ snapshots
+
+
+def episode(snapshots) -> Episode:
+    return Episode(
+        index=0, seed=1, deterministic=True, observations=np.zeros((4, 2)), actions=np.zeros(3, np.int64),
+        rewards=np.ones(3), terminated=True, truncated=False, snapshots=snapshots,
+    )  # fmt: skip
+
+
+def test_snapshots_are_read_when_they_are_needed(tmp_path: Path) -> None:
+    path, rows = tmp_path / "episode-0000.npz", np.random.default_rng(0).random((4, 9))
+    save_episode(episode(rows), path)
+    loaded = load_episode(path)
+    assert isinstance(loaded.snapshots, StoredSnapshots)
+    assert "_array" not in vars(loaded.snapshots)
+    assert len(loaded.snapshots) == 4
+    for step in range(4):
+        assert np.array_equal(loaded.snapshots[step], rows[step])
+    save_episode(loaded, tmp_path / "again.npz")
+    assert np.array_equal(np.asarray(load_episode(tmp_path / "again.npz").snapshots), rows)
+    save_episode(episode(None), path)
+    assert load_episode(path).snapshots is None
+
+
+def test_snapshots_that_are_gone_are_said_to_be(tmp_path: Path) -> None:
+    path = tmp_path / "episode-0000.npz"
+    save_episode(episode(np.zeros((4, 9))), path)
+    loaded = load_episode(path)
+    path.unlink()
+    with pytest.raises(RunError, match="collect again"):
+        loaded.snapshots[0]
