@@ -39,7 +39,7 @@ not come far enough.
   smallest p, times the number of tests.
 - **Starts**: 1000 first observations of each, likewise.
 - **Returns**: episodes of the same policies in both. Welch's test of means, Kolmogorov-Smirnov's of returns and
-  of lengths.
+  of lengths. Where they carry the proof (Box2D), at least 200 episodes of each policy.
 - Level: {level} for all tests of a task together (Bonferroni). A test can only fail to find a difference: the intervals
   below show how large one could hide where returns carry the proof.
 

@@ -257,7 +257,7 @@ def test_sparse_rewards_against_the_simulator():
         assert rewards[0] == pytest.approx(reward, abs=1e-4)
 
 
-@pytest.mark.parametrize("env_id", ["Ant-v5", "Humanoid-v5", "Taxi-v4", "UnstuckPong-v0"])
+@pytest.mark.parametrize("env_id", ["Ant-v5", "Humanoid-v5", "BipedalWalker-v3", "Taxi-v4", "UnstuckPong-v0"])
 def test_auto_never_takes_a_task_that_is_not_proved(env_id):
     env = SimpleNamespace(spec=None, unwrapped=None)
     assert env_id not in EQUAL_TASKS

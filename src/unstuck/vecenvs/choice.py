@@ -27,7 +27,6 @@ _OWN_KWARGS: dict[str, dict[str, Any]] = {
     "FrozenLake-v1": {"map_name": "4x4"},
     "FrozenLake8x8-v1": {"map_name": "8x8"},
     "LunarLanderContinuous-v3": {"continuous": True},
-    "BipedalWalkerHardcore-v3": {"hardcore": True},
     "CliffWalkingSlippery-v1": {"is_slippery": True},
 }
 """What Gymnasium itself registers these ids with."""
