@@ -85,7 +85,8 @@ def _collect(env_id: str, kwargs: dict[str, Any], episodes: int, folder: Path) -
     )
     run = Run.create(folder / "run", config, {"agent": agent})
     space = Workspace(run)
-    assert space.actor and space.snapshotter
+    assert space.actor is not None
+    assert space.snapshotter is not None
     before = _peak()
     found = collect(run)
     peak = _peak()

@@ -66,18 +66,18 @@ class Servers:
             for channel, share in zip(self._channels, shares, strict=True):
                 if share:
                     channel.send(([jobs[k] for k in share], horizon, execution))
-            for channel, share in zip(self._channels, shares, strict=True):
-                if share:
-                    done, error = channel.receive()
-                    if error is not None:
-                        raise error
-                    found |= dict(zip(share, done.branches, strict=True))
-                    arrivals += done.arrivals
+            # All are heard, also where one has failed, so that no answer is left for the next question.
+            answers = [(share, *c.receive()) for c, share in zip(self._channels, shares, strict=True) if share]
         except (EOFError, OSError) as gone:
             raise TaskError(
                 "a process that ran the simulator has ended unexpectedly: the simulator crashed, or the system ended "
                 "it for lack of memory. Repeat the command; if memory is short, with --train.jobs 1"
             ) from gone
+        for share, done, error in answers:
+            if error is not None:
+                raise error
+            found |= dict(zip(share, done.branches, strict=True))
+            arrivals += done.arrivals
         return Done([found[k] for k in range(len(jobs))], arrivals)
 
     def close(self) -> None:
