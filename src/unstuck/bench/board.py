@@ -114,7 +114,7 @@ class Board:
             known.setdefault(task, (per_step, 0.0))
         if not known:
             return None
-        usual = tuple(np.mean([v[i] for v in known.values()]) for i in (0, 1))
+        usual = float(np.mean([a for a, _ in known.values()])), float(np.mean([b for _, b in known.values()]))
         for job in self.left.values():
             per_step, score = known.get(job.task, usual)
             work += max(0, job.steps - running.get(job.name, (0, 0.0))[0]) * per_step + score
@@ -133,7 +133,7 @@ class Board:
 
     def _speeds_of(self, running: dict[str, tuple[int, float]]) -> dict[str, float]:
         found: dict[str, list[float]] = {}
-        for name, (steps, _) in running.items():
+        for name in running:
             job = self.left[name]
             folder = Path(job.root) / f"{job.training.stage}.draft" if job.training else Path()
             with contextlib.suppress(OSError, ValueError, LookupError):

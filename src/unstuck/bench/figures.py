@@ -12,9 +12,9 @@ from unstuck.bench.results import Row
 from unstuck.bench.summary import MODES, Summary
 
 # Okabe and Ito's colours, which people with colour blindness tell apart; the suite's own method is dark and thick.
-OURS = "#000000"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7f7f7f", "#8c564b", "#b8a500")
-DASHES: tuple[Any, ...] = ("-", "-", "-", "-", "-", "-", "-", "--", "--")
+OURS, VARIANT = "#000000", "#666666"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#8c564b", "#b8a500")
+DASHES = ("-", "-", "-", "-", "-", "-", "--", "--", "--")
 POINTS = 200
 """Places along the budget at which learning curves are averaged."""
 SAVE = {"format": "svg", "bbox_inches": "tight", "metadata": {"Date": None, "Creator": "unstuck"}}
@@ -51,15 +51,13 @@ def _figure(rows: int, columns: int, width: float, height: float, **options: Any
 
 
 def _colour(summary: Summary, method: str) -> str:
-    if method == summary.head["ours"]:
-        return OURS
-    others = [m for m in summary.methods if m != summary.head["ours"]]
-    return COLOURS[others.index(method) % len(COLOURS)]
+    if method in summary.rivals:
+        return COLOURS[summary.rivals.index(method) % len(COLOURS)]
+    return OURS if method == summary.head["ours"] else VARIANT
 
 
-def _dash(summary: Summary, method: str) -> Any:
-    others = [m for m in summary.methods if m != summary.head["ours"]]
-    return "-" if method not in others else DASHES[others.index(method) % len(DASHES)]
+def _dash(summary: Summary, method: str) -> str:
+    return DASHES[summary.rivals.index(method) % len(DASHES)] if method in summary.rivals else "-"
 
 
 def _aggregate(summary: Summary) -> Any:
@@ -105,7 +103,7 @@ def _tasks(summary: Summary) -> Any:
                 if not seeds:
                     continue
                 filled = mode == MODES[0]
-                _whisker(ax, _within(summary, task, method, mode), y + up, _colour(summary, method), marker, filled)
+                _whisker(ax, summary.cell(task, method, mode), y + up, _colour(summary, method), marker, filled)
                 ax.plot(seeds, [y + up] * len(seeds), "|", color=_colour(summary, method), markersize=5, alpha=0.6)
         before = ax.axvline(summary.before(task, MODES[0]).mean, color="0.55", linewidth=1, linestyle=":", zorder=0)
         top = ax.axvline(summary.reference(task), color="0.55", linewidth=1, linestyle="--", zorder=0)
@@ -130,10 +128,6 @@ def _tasks(summary: Summary) -> Any:
     return figure
 
 
-def _within(summary: Summary, task: str, method: str, mode: str) -> Any:
-    return summary.cell(task, method, mode)
-
-
 def _tight(ax: Any, summary: Summary, task: str) -> None:
     """Limits by seeds, before and reference: the interval of three seeds can dwarf all that matters, and is cut."""
     values = [summary.reference(task)]
@@ -148,14 +142,15 @@ def _tight(ax: Any, summary: Summary, task: str) -> None:
 
 def _curves(summary: Summary, curves: Sequence[Row]) -> Any:
     """Learning curves over environment steps charged. Bands, of the lowest and highest seed, for the suite's own
-    method, the control and the best rival only: nine bands over each other show nothing."""
+    method, the control and the best rival only: nine bands over each other show nothing. Variants are left out."""
     columns = min(3, len(summary.tasks))
     rows = -(-len(summary.tasks) // columns)
     figure, axes = _figure(rows, columns, 1.0 + 3.4 * columns, 2.4 * rows + 0.7)
     banded = {summary.ours, summary.control, summary.best_rival(MODES[0])}
     lines: dict[str, Any] = {}
+    shown = [m for m in summary.methods if m not in summary.ablations]
     for ax, task in zip(axes.flat, summary.tasks, strict=False):
-        for method in summary.methods:
+        for method in shown:
             seeds = [c for c in curves if c["task"] == task and c["method"] == method and len(c["steps"]) > 1]
             if not seeds:
                 continue
@@ -173,8 +168,8 @@ def _curves(summary: Summary, curves: Sequence[Row]) -> Any:
         ax.set_visible(False)
     figure.supxlabel("environment steps charged", fontsize=9)
     figure.supylabel("return of training episodes", fontsize=9)
-    keys = [lines[m] for m in summary.methods if m in lines] + [before]
-    words = [summary.label(m) for m in summary.methods if m in lines] + ["before (sampled)"]
+    keys = [lines[m] for m in shown if m in lines] + [before]
+    words = [summary.label(m) for m in shown if m in lines] + ["before (sampled)"]
     figure.legend(keys, words, loc="outside upper center", ncols=min(5, len(words)), frameon=False)
     return figure
 

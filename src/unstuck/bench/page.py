@@ -16,10 +16,10 @@ from unstuck.bench.summary import MODES, Summary, Verdict
 from unstuck.stats import Interval
 
 
-def write_page(plan: Plan, path: Path) -> list[str]:
+def write_page(plan: Plan, path: Path, command: str) -> list[str]:
     """Write the page, with figures and raw data in a folder beside it, named like the page; returns their names.
 
-    Made from OUT, or, where there are no runs, from the raw data that already lies beside the page.
+    `command` writes the page again. Made from OUT, or, where there are no runs, from the raw data that already lies beside the page.
 
     Raises:
         SuiteError: if there are no results, or they cannot be compared.
@@ -36,11 +36,11 @@ def write_page(plan: Plan, path: Path) -> list[str]:
             shutil.copyfile(source / name, folder / name)
     figures = write_figures(summary, curves, folder) if summary.tasks else {}
     links = {name: f"{folder.name}/{file.name}" for name, file in figures.items()}
-    path.write_text(page(summary, links, folder.name), encoding="utf-8")
+    path.write_text(page(summary, links, folder.name, command), encoding="utf-8")
     return [*(f.name for f in figures.values()), ROWS, CURVES, SUITE]
 
 
-def page(summary: Summary, figures: dict[str, str], data: str) -> str:
+def page(summary: Summary, figures: dict[str, str], data: str, command: str) -> str:
     """The markdown."""
     parts = [
         _intro(summary),
@@ -51,7 +51,7 @@ def page(summary: Summary, figures: dict[str, str], data: str) -> str:
         _ablations(summary),
         _cost(summary),
         _missing(summary),
-        _made(summary, data),
+        _made(summary, data, command),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -65,7 +65,7 @@ def _intro(summary: Summary) -> str:
     lines = [
         f"# Results: {head['name']}",
         "",
-        f"{len(summary.methods)} methods on {_count(len(summary.tasks), 'task')}, seeds {_listed(seeds)}, each arm with"
+        f"{_count(len(summary.methods), 'method')} on {_count(len(summary.tasks), 'task')}, seeds {_listed(seeds)}, each arm with"
         f" a budget of {words} environment steps, whatever they are spent on: collecting episodes, training mask",
         "networks, searching, verifying, training. All arms of a task start from the same stuck agent and share",
         "optimiser settings and evaluation episodes.",
@@ -261,7 +261,7 @@ def _missing(summary: Summary) -> str:
     return "\n".join(["## What is missing", "", *lines, ""]) if lines else ""
 
 
-def _made(summary: Summary, data: str) -> str:
+def _made(summary: Summary, data: str, command: str) -> str:
     head = summary.head
     versions: dict[str, set[str]] = {}
     for row in summary.rows:
@@ -269,7 +269,7 @@ def _made(summary: Summary, data: str) -> str:
             versions.setdefault(name, set()).add(version)
     listed = ", ".join(f"{n} {' and '.join(sorted(v))}" for n, v in sorted(versions.items()))
     models = sorted({r["tokens"]["model"] for r in summary.rows if r.get("tokens", {}).get("model")})
-    lines = ["## How it was made", "", f"`{head['command']}`, {head['written']}.", ""]
+    lines = ["## How it was made", "", f"Runs: `{head['command']}`, {head['written']}. This page: `{command}`.", ""]
     lines += [f"{head['machine']}, {_count(head['cores'], 'core')}; {listed}.", ""]
     lines += [f"The coach's replies are of {_listed(models)}, recorded and replayed.", ""] if models else []
     lines += [

@@ -32,10 +32,11 @@ BEFORE = "before"
 Row = dict[str, Any]
 
 
-def write_results(plan: Plan, command: str = "") -> list[Row]:
+def write_results(plan: Plan, command: str | None = None) -> list[Row]:
     """Gather everything that is finished with the suite's settings and write the three files to OUT; returns the rows.
 
-    With `plan.allow_unequal`, what was made with other settings is taken as well.
+    With `plan.allow_unequal`, what was made with other settings is taken as well. `command` is the one that made the
+    runs; without it the one noted before stays.
     """
     rows: list[Row] = []
     curves: list[Row] = []
@@ -182,7 +183,7 @@ def _rounded(values: list[float]) -> list[float]:
     return [round(float(v), 6) for v in values]
 
 
-def _head(plan: Plan, command: str, stale: list[str]) -> Row:
+def _head(plan: Plan, command: str | None, stale: list[str]) -> Row:
     suite = plan.suite
     arms = {method: Arm(suite, plan.out, suite.tasks[0], method) for method in suite.methods}
     return {
@@ -199,7 +200,7 @@ def _head(plan: Plan, command: str, stale: list[str]) -> Row:
         "checkpoints": arms[suite.methods[0]].config.train.late_checkpoints,
         "missing": [[f["job"], f["status"], f["error"]] for f in _failures(plan)],
         "stale": stale,
-        "command": command,
+        "command": command if command is not None else _noted(plan).get("command", ""),
         "cores": os.cpu_count(),
         "machine": f"{platform.system()} {platform.machine()}",
         "written": datetime.now(UTC).date().isoformat(),
@@ -209,3 +210,8 @@ def _head(plan: Plan, command: str, stale: list[str]) -> Row:
 def _failures(plan: Plan) -> list[Row]:
     path = plan.out / FAILURES
     return read_json(path) if path.exists() else []
+
+
+def _noted(plan: Plan) -> Row:
+    path = plan.out / SUITE
+    return read_json(path) if path.exists() else {}

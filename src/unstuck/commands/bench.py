@@ -159,6 +159,6 @@ def _page(plan: Plan, path: Path, command: str) -> None:
 
     if (plan.out / ROWS).exists():
         check_equal(plan)
-        write_results(plan, command)
-    written = write_page(plan, path)
+        write_results(plan)
+    written = write_page(plan, path, command)
     print(f"{path}, with {', '.join(written)}")
