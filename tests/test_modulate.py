@@ -13,7 +13,7 @@ from unstuck.methods import make_plan
 from unstuck.modulate.execution import attach_execution
 from unstuck.modulate.imitation import Imitation, _Attach
 from unstuck.modulate.plan import Plan
-from unstuck.modulate.venv import GuidanceVecEnv
+from unstuck.modulate.venv import GuidanceVecEnv, computing
 from unstuck.tasks import describer_for
 from unstuck.testing import CORRIDOR, PUSH
 
@@ -215,3 +215,27 @@ def test_imitated_deltas_are_added_to_what_the_policy_would_do_there():
     with torch.no_grad():
         means = model.policy.get_distribution(torch.as_tensor(buffer.observations)).mode().numpy()
     np.testing.assert_allclose(buffer._suggested, np.clip(means + 0.25, -1, 1), atol=1e-6)
+
+
+def test_variables_that_no_advice_looks_at_are_not_computed_and_make_no_difference():
+    pytest.importorskip("mujoco")
+    describer = describer_for("Hopper-v5")
+    obs = np.random.default_rng(0).normal(size=(16, 11))
+    all_of_them, every = describer.variables(obs), describer.card.variable_names
+    derived = every[-1]
+    np.testing.assert_array_equal(computing(describer, set(every))(obs), all_of_them)
+    some = computing(describer, {"z"})(obs)
+    assert np.isnan(some[:, -1]).all()
+    np.testing.assert_array_equal(some[:, :-1], all_of_them[:, :-1])
+    for used in (derived, "z"):
+        where = Condition(variable=used, op="<", value=float(np.median(all_of_them[:, every.index(used)])))
+        rule = Advice(id="r", kind="rule", why="", when=(where,), action=Action(values=(0, 0, 0)))
+        term = Term(variable=used, weight=1, cap=10, when=(where,))
+        venv = wrapped("Hopper-v5", Plan(imitate=1.0, terms=True), advice=(rule,), terms=(term,), n=2)
+        np.testing.assert_array_equal(
+            venv._matcher.first(venv._variables(obs)) >= 0, all_of_them[:, every.index(used)] < where.value
+        )
+        np.testing.assert_allclose(
+            venv._terms(venv._variables(obs)),
+            np.minimum(all_of_them[:, every.index(used)], 10) * (all_of_them[:, every.index(used)] < where.value),
+        )

@@ -18,7 +18,8 @@ MAX_CUTS = 256
 holds somewhere in the cell, and what is found is checked."""
 MAX_LAYERS = 8
 """Alternatives of one piece that have bits; what the others say is checked."""
-_LOWEST = np.array([0, *((b & -b).bit_length() - 1 for b in range(1, 256))], dtype=np.intp)
+_LOWEST = [(b & -b).bit_length() - 1 for b in range(1, 256)]
+"""Of each byte but 0."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,14 @@ class Masks:
         ).reshape(-1, 6)
         self._cut(flat, len(columns), max_cuts)
         self._keys = np.empty((0, 0), dtype=complex)
+        self._bit = np.array([len(pieces), *_LOWEST], dtype=np.intp)
         layers = range(int(flat[:, 1].max(initial=0)) + 1)
         self._layers = [self._compiled(flat[flat[:, 1] == layer], layer > 0) for layer in layers]
+
+    @property
+    def variables(self) -> set[int]:
+        """The variables on which a bound lies; no other is looked at."""
+        return set(self._variables.tolist())
 
     def __len__(self) -> int:
         return len(self._pieces)
@@ -164,7 +171,8 @@ class Masks:
         """(N, bytes) → (N,) the number of the lowest bit that is set, `len(self)` where none is."""
         where = bits.astype(bool).argmax(axis=1)
         byte = bits.ravel().take(where + np.arange(0, bits.size, bits.shape[1]))
-        return np.where(byte, where * 8 + _LOWEST.take(byte), len(self._pieces))
+        # In an empty row `where` is 0 and the byte is 0, for which `_bit` has the number of pieces.
+        return where * 8 + self._bit.take(byte)
 
     def _check(self, x: np.ndarray, bits: np.ndarray, found: np.ndarray) -> None:
         """Go on to the next bit wherever the piece found does not hold after all. Changes `bits` and `found`."""

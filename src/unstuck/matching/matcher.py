@@ -69,7 +69,7 @@ class Matcher:
         order = sorted(pieces)
         self._masks = Masks([pieces[i] for i in order]) if order else None
         # The last entry stands for what matches nowhere.
-        self._number = np.array([*order, len(self)], dtype=np.intp)
+        self._number = np.array([*order, -1], dtype=np.intp)
         self._table: dict[bytes, int] = {}
         for k, cell in zip(np.flatnonzero(self._kinds == "table").tolist(), self._cells, strict=True):
             self._table.setdefault(cell.tobytes(), k)
@@ -101,6 +101,13 @@ class Matcher:
         with np.errstate(invalid="ignore"):
             return np.nan_to_num(cells, nan=np.iinfo(np.int32).min).astype(np.int64)
 
+    @property
+    def variables(self) -> set[str]:
+        """The variables on which matching depends; what the others are makes no difference to `first`."""
+        if self._table:
+            return set(self._names)
+        return {self._names[i] for i in self._masks.variables} if self._masks is not None else set()
+
     def __len__(self) -> int:
         return len(self.advice)
 
@@ -126,19 +133,20 @@ class Matcher:
         if len(values) > BLOCK:
             parts = [self.first(values[i : i + BLOCK]) for i in range(0, len(values), BLOCK)]
             return np.concatenate(parts)
-        found = np.full(len(values), len(self), dtype=np.intp)
-        if self._masks is not None:
-            found = self._number.take(self._masks.first(values))
+        if self._masks is None:
+            return self._look_up(values)
+        found = self._number.take(self._masks.first(values))
         if self._table:
-            found = np.minimum(found, self._look_up(values))
-        found[found == len(self)] = -1
+            # -1 is the greatest of all when unsigned.
+            found = np.minimum(found.view(np.uintp), self._look_up(values).view(np.uintp)).view(np.intp)
         return found
 
-    def _look_up(self, values: np.ndarray) -> list[int]:
-        """The first piece in the cell of each row, `len(self)` where there is none."""
+    def _look_up(self, values: np.ndarray) -> np.ndarray:
+        """The first piece in the cell of each row, -1 where there is none."""
         cells = self._cell((values - self._centre) / self._half)
-        data, width, none = cells.tobytes(), cells.shape[1] * 8, len(self)
-        return [self._table.get(data[i : i + width], none) for i in range(0, len(data), width)]
+        data, width = cells.tobytes(), cells.shape[1] * 8
+        found = [self._table.get(data[i : i + width], -1) for i in range(0, len(data), width)]
+        return np.array(found, dtype=np.intp)
 
 
 def _kind(advice: Advice, applies: Applies) -> Literal["when", "near", "table"]:

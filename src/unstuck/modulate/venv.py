@@ -6,6 +6,7 @@ and so sees raw observations.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from unstuck.guidance import Guidance
 from unstuck.matching import Matcher, Terms
 from unstuck.modulate.plan import Plan
 from unstuck.rollout import stack
+from unstuck.tasks.builder import ColumnDescriber
 from unstuck.tasks.card import Describer
 
 
@@ -32,13 +34,15 @@ class GuidanceVecEnv(VecEnvWrapper):
         acting = [a for a in advice if a.action is not None] if plan.execute or plan.imitate else []
         rewarding = [a for a in advice if a.reward is not None] if plan.state_reward else []
         options: dict[str, Any] = {"applies": plan.applies, "radius": plan.radius, "bins": plan.bins}
-        self._describer, self._plan, self._total = describer, plan, total_steps
+        self._plan, self._total = plan, total_steps
         self._matcher = Matcher(acting, guidance, names, **options)
         self._reward_matcher = Matcher(rewarding, guidance, names, **options) if rewarding else None
         # The last entry stands for "no advice", whose index is -1.
         self._reward_of = np.array([a.reward or 0.0 for a in rewarding] + [0.0]) * guidance.reward_scale
         terms = plan.reward_terms(guidance)
         self._terms = Terms(terms, names) if terms else None
+        used = [m.variables for m in (self._matcher, self._reward_matcher, self._terms) if m is not None]
+        self._variables = computing(describer, set().union(*used))
         self._hold = np.array([a.hold for a in acting] + [0])
         self._targets, self._delta = _targets(acting, self.action_space)
         self.has_deltas = bool(self._delta.any())
@@ -56,7 +60,7 @@ class GuidanceVecEnv(VecEnvWrapper):
     def reset(self) -> Any:
         obs = self.venv.reset()
         self._held[:] = -1
-        self._look(self._describer.variables(obs))
+        self._look(self._variables(obs))
         return obs
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -66,30 +70,30 @@ class GuidanceVecEnv(VecEnvWrapper):
 
     def step_wait(self) -> Any:
         obs, rewards, dones, infos = self.venv.step_wait()
-        values = self._describer.variables(obs)
+        values = self._variables(obs)
         if self._terms is not None or self._reward_matcher is not None:
             after = values
             if dones.any():
                 ended = np.flatnonzero(dones)
                 after = values.copy()
-                after[ended] = self._describer.variables(stack([infos[i]["terminal_observation"] for i in ended]))
+                after[ended] = self._variables(stack([infos[i]["terminal_observation"] for i in ended]))
             rewards = rewards + self._bonus(after).astype(rewards.dtype)
         self._steps += self.num_envs
         self.acted = self._matched
-        self._held[dones] = -1
+        if self._plan.execute:
+            self._held[dones] = -1
         self._look(values)
         return obs, rewards, dones, infos
 
     def _bonus(self, values: np.ndarray) -> np.ndarray:
-        bonus = np.zeros(len(values))
-        if self._terms is not None:
-            bonus += self._terms(values)
+        bonus = self._terms(values) if self._terms is not None else None
         if self._reward_matcher is not None:
             hit = self._reward_matcher.first(values)
-            bonus += self._reward_of[hit]
+            bonus = self._reward_of[hit] if bonus is None else bonus + self._reward_of[hit]
             if not len(self._matcher):
-                self.hits += int((hit >= 0).sum())
-        self.bonus += float(bonus.sum())
+                self.hits += int(np.count_nonzero(hit >= 0))
+        assert bonus is not None
+        self.bonus += sum(bonus.tolist())
         return bonus * self.coefficient
 
     @property
@@ -105,7 +109,9 @@ class GuidanceVecEnv(VecEnvWrapper):
         if not len(self._matcher):
             return
         self._matched = self._matcher.first(values)
-        self.hits += int((self._matched >= 0).sum())
+        self.hits += int(np.count_nonzero(self._matched >= 0))
+        if not self._plan.execute:
+            return
         self._held_for -= 1
         free = (self._held < 0) | (self._held_for <= 0)
         self._held = np.where(free, self._matched, self._held)
@@ -139,6 +145,32 @@ class GuidanceVecEnv(VecEnvWrapper):
         result = self.hits / seen, self.bonus / seen
         self.seen, self.hits, self.bonus = 0, 0, 0.0
         return result
+
+
+def computing(describer: Describer, used: set[str]) -> Callable[[Any], np.ndarray]:
+    """The describer's `variables`, without those that it derives and nobody looks at, which are NaN instead.
+
+    Deriving the height of a foot takes longer than matching; a describer of another kind computes all as ever.
+    """
+    names = describer.card.variable_names
+    if not isinstance(describer, ColumnDescriber):
+        return describer.variables
+    count = len(describer.columns)
+    whole = describer.columns == tuple(range(count))
+    columns: Any = slice(count) if whole else np.array(describer.columns)
+    derived = [(i, f) for i, f in enumerate(describer.derived, start=count) if names[i] in used]
+
+    def variables(obs: Any) -> np.ndarray:
+        flat = np.asarray(obs, dtype=np.float64)
+        flat = flat.reshape(len(flat), -1)
+        values = np.empty((len(flat), len(names)))
+        values[:, :count] = flat[:, columns]
+        values[:, count:] = np.nan
+        for i, function in derived:
+            values[:, i] = function(flat)
+        return values
+
+    return variables
 
 
 def _targets(advice: list[Any], space: spaces.Space) -> tuple[np.ndarray, np.ndarray]:
