@@ -146,11 +146,7 @@ class Board:
         from rich.table import Table
 
         plan = self.plan
-        running = self._running()
-        now = sum(min(1.0, steps / max(1, self.left[n].steps)) for n, (steps, _) in running.items() if n in self.left)
-        count = f"{self.total - len(self.left)}/{self.total}" + (f" and {now:.1f} of those running" if now else "")
-        title = f"{plan.suite.name}: {self.phase or 'nothing to do'} {count if self.total else ''}{self._left_words()}"
-        table = Table(title=title, title_justify="left", caption_justify="left")
+        table = Table()
         table.add_column("", no_wrap=True)
         tasks = plan.tasks[:WIDEST]
         for task in tasks:
@@ -161,6 +157,13 @@ class Board:
         if len(plan.tasks) > WIDEST:
             table.caption = f"and {len(plan.tasks) - WIDEST} more tasks"
         return table
+
+    def headline(self) -> str:
+        """The phase, what is done of it, and the time left."""
+        running = {n: steps for n, (steps, _) in self._running().items() if n in self.left}
+        now = sum(min(1.0, steps / max(1, self.left[n].steps)) for n, steps in running.items())
+        count = f" {self.total - len(self.left)}/{self.total}" + (f", {now:.1f} of those running" if now else "")
+        return f"{self.plan.suite.name}: {self.phase}{count}{self._left_words()}"
 
     def _cell(self, arm: Arm) -> str:
         scores = self.done.get((arm.task.name, arm.method), {})
@@ -185,10 +188,12 @@ class Board:
         self._live = False
 
     def _renderable(self) -> Any:
-        # The table is drawn by another thread while jobs come and go.
+        from rich.console import Group
+
+        # It is drawn by another thread while jobs come and go.
         for _ in range(3):
             with contextlib.suppress(RuntimeError, KeyError):
-                return self.table()
+                return Group(self.headline(), self.table())
         return ""
 
 

@@ -60,6 +60,8 @@ class Outcome:
     """Of errors that a user cannot act on."""
     seconds: dict[str, float] = field(default_factory=dict)
     """By stage: train, score."""
+    machine: str = ""
+    """Of a cluster, the node that did it."""
     parcel: bytes | None = None
     """What the job wrote, where it worked on another machine."""
 

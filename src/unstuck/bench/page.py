@@ -19,7 +19,8 @@ from unstuck.stats import Interval
 def write_page(plan: Plan, path: Path, command: str) -> list[str]:
     """Write the page, with figures and raw data in a folder beside it, named like the page; returns their names.
 
-    `command` writes the page again. Made from OUT, or, where there are no runs, from the raw data that already lies beside the page.
+    `command` writes the page again. Made from OUT, or, where there are no runs, from the raw data that already lies
+    beside the page.
 
     Raises:
         SuiteError: if there are no results, or they cannot be compared.
@@ -62,10 +63,11 @@ def _intro(summary: Summary) -> str:
     budgets = sorted({r["budget"] for r in arms})
     seeds = sorted({r["seed"] for r in arms})
     words = ", ".join(f"{b:,}" for b in budgets) if budgets else "no"
+    compared = f"{_count(len(summary.methods), 'method')} on {_count(len(summary.tasks), 'task')}"
     lines = [
         f"# Results: {head['name']}",
         "",
-        f"{_count(len(summary.methods), 'method')} on {_count(len(summary.tasks), 'task')}, seeds {_listed(seeds)}, each arm with"
+        f"{compared}, seeds {_listed(seeds)}, each arm with"
         f" a budget of {words} environment steps, whatever they are spent on: collecting episodes, training mask",
         "networks, searching, verifying, training. All arms of a task start from the same stuck agent and share",
         "optimiser settings and evaluation episodes.",

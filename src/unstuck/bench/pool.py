@@ -121,10 +121,19 @@ def _elsewhere(queue: Any, job: Job, parcel: bytes) -> str:
         zipfile.ZipFile(io.BytesIO(parcel)).extractall(folder)
         here = replace(job, root=str(root), recordings=str(recordings) if recordings.exists() else "")
         outcome = perform(here)
-        outcome.job = job
+        outcome.job, outcome.machine = job, _node()
         outcome.parcel = _pack([(root / name, f"run/{name}") for name in _written(job, root)])
         queue.put(outcome)
     return job.name
+
+
+def _node() -> str:
+    try:
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else ""
+    except ImportError:
+        return ""
 
 
 def pack_run(job: Job) -> bytes:
