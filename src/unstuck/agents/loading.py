@@ -56,6 +56,12 @@ def load_agent(path: Path | str, *, vecnormalize: Path | str | None = None, trus
     observation_space = _space(zip_path, data, "observation_space", notes)
     action_space = _space(zip_path, data, "action_space", notes)
     normalization, stats_bytes, stats_path = _statistics(zip_path, vecnormalize, trust, notes)
+    if normalization is not None and (frames := normalization.frames_in(observation_space)) > 1:
+        normalization = normalization.stacked(frames, observation_space)
+        notes.append(
+            f"its statistics are of single observations and were repeated for a stack of {frames}; only in the first "
+            f"{frames - 1} steps of an episode does the agent see something else than in training"
+        )
     notes += zoo_notes(zip_path, has_statistics=normalization is not None)
     return Agent(
         path=zip_path, algorithm=algorithm, policy_class_name=policy_name, policy_kwargs=kwargs,

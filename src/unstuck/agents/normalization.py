@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +78,43 @@ class Normalization:
             return {**obs_batch, **done}
         return self._scale(obs_batch, self.obs_mean, self.obs_var)
 
+    def frames_in(self, space: gym.Space | None) -> int:
+        """How many of the observations that the statistics are of lie side by side in an observation of the space:
+        more than 1 where a VecFrameStack was outside VecNormalize, as RL Zoo has it; 1 also where they do not fit."""
+        found = {_frames(mean, _part(space, name)) for name, mean, _ in self._pairs()}
+        return found.pop() if len(found) == 1 else 1
+
+    def stacked(self, frames: int, space: gym.Space | None) -> Normalization:
+        """The same statistics for stacks of observations of the space."""
+
+        def repeated(moments: ObsArray | None) -> ObsArray | None:
+            if isinstance(moments, dict):
+                return {key: _repeat(value, frames, _part(space, key)) for key, value in moments.items()}
+            return None if moments is None else _repeat(moments, frames, space)
+
+        return replace(self, obs_mean=repeated(self.obs_mean), obs_var=repeated(self.obs_var))
+
     def _scale(self, obs: Any, mean: Any, var: Any) -> Array:
         scaled = (np.asarray(obs) - mean) / np.sqrt(var + self.epsilon)
         return np.clip(scaled, -self.clip_obs, self.clip_obs).astype(np.float32)
+
+
+def _part(space: Any, name: str) -> Any:
+    return space.spaces.get(name) if isinstance(space, gym.spaces.Dict) else space
+
+
+def _frames(mean: Array, space: Any) -> int:
+    shape, single = getattr(space, "shape", None), np.shape(mean)
+    if shape is None or len(shape) != len(single) or not single:
+        return 1
+    ratios = [big / small if small else 0.0 for big, small in zip(shape, single, strict=True)]
+    more = [ratio for ratio in ratios if ratio != 1]
+    return int(more[0]) if len(more) == 1 and more[0] > 1 and more[0].is_integer() else 1
+
+
+def _repeat(moments: Array, frames: int, space: Any) -> Array:
+    axis = next(i for i, (big, small) in enumerate(zip(space.shape, np.shape(moments), strict=True)) if big != small)
+    return np.concatenate([moments] * frames, axis=axis)
 
 
 def load_normalization(path: Path, *, trust: bool = False) -> Normalization:

@@ -112,7 +112,28 @@ def check_fits(agent: Agent, observation_space: spaces.Space, action_space: spac
     """
     problem = _misfit(agent, observation_space, action_space, env_id)
     if problem:
-        raise AgentError(problem + _fitting_version(agent, env_id))
+        raise AgentError(problem + (_stack_hint(agent, observation_space) or _fitting_version(agent, env_id)))
+
+
+def _stack_hint(agent: Agent, space: spaces.Space) -> str:
+    """How to make the environment as the agent saw it, where that is known: as RL Zoo says, or a stack of frames."""
+    said = next((note for note in agent.notes if "--env-kwargs" in note), None)
+    if said:
+        return f" {said[0].upper()}{said[1:]}"
+    stored, seen = (
+        agent.observation_space,
+        channels_first(space, images=agent.policy_kwargs.get("normalize_images", True)),
+    )
+    if not (isinstance(stored, spaces.Box) and isinstance(seen, spaces.Box) and len(stored.shape) == len(seen.shape)):
+        return ""
+    ratios = {big / small for big, small in zip(stored.shape, seen.shape, strict=True) if big != small and small}
+    ratio = ratios.pop() if len(ratios) == 1 else 0.0
+    if ratio < 2 or not float(ratio).is_integer():
+        return ""
+    return (
+        f" That is {int(ratio)} times as much: if it was trained with VecFrameStack({int(ratio)}), "
+        f"add --env-kwargs '{{\"frame_stack\": {int(ratio)}}}'."
+    )
 
 
 def _misfit(agent: Agent, observation_space: spaces.Space, action_space: spaces.Space, env_id: str) -> str:
