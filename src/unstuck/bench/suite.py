@@ -320,9 +320,8 @@ def _where(path: Path, text: str, loc: tuple[Any, ...]) -> str:
             place = (*table, *key[1].replace('"', "").split("."))
         else:
             continue
-        if place == loc[: len(place)] and len(place) >= best:
-            # The longest match is the nearest; of equal ones the first.
-            if len(place) > best:
-                found = number
-            best = len(place)
+        common = min(len(place), len(loc))
+        # The longest match is the nearest, of equal ones the first; a part of what is meant will do.
+        if place[:common] == loc[:common] and common > best:
+            found, best = number, common
     return f"{path}, line {found}: " if best else f"{path}: "
