@@ -24,10 +24,11 @@ from typing import Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.wrappers import PassiveEnvChecker
 
 from unstuck.errors import UnstuckError
 from unstuck.matching import Terms
-from unstuck.simulators import MujocoSnapshotter, ReplayPoint, as_action, replay, reseed, reset_exactly
+from unstuck.simulators import MujocoSnapshotter, ReplayPoint, replay, reseed, reset_exactly
 from unstuck.stages.verify.branches import Branch, Execution, Lockstep
 from unstuck.stages.verify.policy import NumpyPolicy
 from unstuck.tasks import describer_for, make_env
@@ -118,20 +119,28 @@ class World:
         self._envs = [self._make()]
         describer = describer_for(self._envs[0], card=setup.card)
         space = self._envs[0].action_space
+        self._discrete = isinstance(space, gym.spaces.Discrete)
         self._lockstep = Lockstep(setup.policy, space, describer.variables, setup.measure, self._step)
         self._snapshotter = MujocoSnapshotter()
 
     def _make(self) -> gym.Env:
-        return make_env(self._setup.env_id, self._setup.env_kwargs, self._setup.import_module)
+        """Without Gymnasium's checker, which looks on only."""
+        env = make_env(self._setup.env_id, self._setup.env_kwargs, self._setup.import_module)
+        chain = [env]
+        while isinstance(chain[-1], gym.Wrapper):
+            inner = chain[-1].env
+            if isinstance(inner, PassiveEnvChecker):
+                inner = chain[-1].env = inner.env
+            chain.append(inner)
+        return env
 
     def _env(self, i: int) -> gym.Env:
         while len(self._envs) <= i:
             self._envs.append(self._make())
         return self._envs[i]
 
-    @staticmethod
-    def _step(env: gym.Env, action: Any) -> Any:
-        return env.step(as_action(env, action))
+    def _step(self, env: gym.Env, action: Any) -> Any:
+        return env.step(int(action) if self._discrete else action)  # the dtype is the space's already
 
     def run(self, jobs: Sequence[Job], horizon: int, execution: Execution) -> Done:
         """Run the branches, as many side by side as there are environments for. Each place is replayed once."""
