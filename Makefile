@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH ?= 2.13.0
 
-.PHONY: demo test agents bench overhead lint docs clean
+.PHONY: demo test agents bench speed lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/unstuck demo --run runs/demo
@@ -19,8 +19,9 @@ test: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/refine.py
 
-overhead: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/overhead.py
+# A quarter of an hour on two cores that do nothing else; writes docs/speed.md. One part: `... --only training`.
+speed: $(VENV)/.installed-dev
+	$(BIN)/python -W ignore -m benchmarks.speed
 
 # Hours on one core; killed, it goes on. `python scripts/make_agents.py NAME` makes one.
 agents: $(VENV)/.installed-dev

@@ -1,0 +1,1 @@
+"""How fast Unstuck is, beside what it is compared with and what the machine allows: `python -m benchmarks.speed`."""

@@ -1,0 +1,100 @@
+"""What the machine is and can do: cores, versions, matrix products per second, the simulator without anything else."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import time
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+PACKAGES = ("numpy", "torch", "stable-baselines3", "gymnasium", "mujoco", "envpool")
+
+
+def facts() -> dict[str, Any]:
+    """Cores, processor, versions, and single-precision GFLOP/s of a core."""
+    return {
+        "cores": cores(),
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "versions": {name: v for name in PACKAGES if (v := _version(name))},
+        "gflops": sgemm() / 1e9,
+    }
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+@cache
+def sgemm(size: int = 512, seconds: float = 0.5) -> float:
+    """Floating-point operations per second in the product of two square float32 matrices, on one thread."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    a @ b
+    best, until = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        begun = time.perf_counter()
+        a @ b
+        best = max(best, 2 * size**3 / (time.perf_counter() - begun))
+    torch.set_num_threads(threads)
+    return best
+
+
+@cache
+def raw_step(env_id: str, steps: int = 1500) -> float:
+    """Seconds that `mj_step` of the installed MuJoCo takes for one environment step of random play, on one core."""
+    import gymnasium as gym
+    import mujoco
+
+    env = gym.make(env_id)
+    core: Any = env.unwrapped
+    spent = []
+
+    def simulate(control: Any, frames: int) -> None:
+        core.data.ctrl[:] = control
+        begun = time.perf_counter()
+        mujoco.mj_step(core.model, core.data, nstep=frames)
+        spent.append(time.perf_counter() - begun)
+        mujoco.mj_rnePostConstraint(core.model, core.data)
+
+    core.do_simulation = simulate
+    env.action_space.seed(0)
+    env.reset(seed=0)
+    for _ in range(steps):
+        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        if terminated or truncated:
+            env.reset()
+    env.close()
+    return float(np.median(spent))
+
+
+def update_flops(observed: int, acted: int, epochs: int, hidden: int = 64) -> float:
+    """Floating-point operations that PPO needs for each environment step, for two networks with two hidden layers.
+
+    A forward pass takes 2 for each weight, a backward pass twice as many; each state is seen once to act and `epochs`
+    times to learn.
+    """
+    weights = 2 * (observed * hidden + hidden * hidden) + hidden * (acted + 1)
+    return 2 * weights * (1 + 3 * epochs)

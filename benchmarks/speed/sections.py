@@ -1,0 +1,117 @@
+"""The sections of the page: what each says, what it aims at, and whether that was met."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.speed.rows import Row
+
+Verdict = tuple[str, bool]
+"""What is aimed at, and whether it was met."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the measurements. `home` has `measure(repeats) -> rows`, and may take `quick`."""
+
+    title: str
+    text: str
+    heads: tuple[str, str, str, str]
+    """Of the columns: the baseline, ours, the ratio, the limit."""
+    judge: Callable[[list[Row]], list[Verdict]]
+    home: str
+    repeats: int
+    percent: bool = False
+    """Whether the ratio is a share."""
+
+    def measure(self, repeats: int | None, quick: bool) -> list[Row] | None:
+        """The rows, or None where the module is not there."""
+        if importlib.util.find_spec(self.home) is None:
+            return None
+        measure = importlib.import_module(self.home).measure
+        takes_quick = "quick" in measure.__code__.co_varnames[: measure.__code__.co_argcount]
+        return measure(repeats or (1 if quick else self.repeats), **({"quick": quick} if takes_quick else {}))
+
+
+def _no_target(rows: list[Row]) -> list[Verdict]:
+    return []
+
+
+def _training(rows: list[Row]) -> list[Verdict]:
+    return [(f"{r['what']}: at least {r['target']:g} times SB3", r["ratio"] >= r["target"]) for r in rows]
+
+
+def _guidance(rows: list[Row]) -> list[Verdict]:
+    aimed = [r for r in rows if r["target"]]
+    return [
+        (f"{r['what']}: at most {r['target']:.0%} of the steps per second", r["ratio"] <= r["target"]) for r in aimed
+    ]
+
+
+def _verification(rows: list[Row]) -> list[Verdict]:
+    found = []
+    for row in rows:
+        if row["unit"].startswith("branches/s"):
+            found.append((f"{row['what']}: at least 5 times as fast", row["ratio"] >= 5))
+        else:
+            # Both in the same unit of time: a step of simulation, and restoring.
+            cheap = row["ours"] < 5 * row["baseline"]
+            found.append((f"{row['what']}: less than 5 steps of simulation", cheap))
+    return found
+
+
+def _memory(rows: list[Row]) -> list[Verdict]:
+    return [(f"{r['what']}: less than {r['limit']:,} MiB", r["ours"] < r["limit"]) for r in rows]
+
+
+def _startup(rows: list[Row]) -> list[Verdict]:
+    return [(f"{r['what']}: within {r['target']:g} s", r["ours"] <= r["target"]) for r in rows]
+
+
+SECTIONS = {
+    "simulation": Section(
+        "Simulation",
+        "Steps per second of the environments alone, 16 at once, with random actions: what training uses by default, "
+        "beside SB3's DummyVecEnv of Gymnasium environments. The last column is raw simulation: `mj_step` of the "
+        "installed MuJoCo and nothing else, called from Python, times the threads. EnvPool brings a MuJoCo of its own "
+        "and may be faster than that.",
+        ("DummyVecEnv", "ours", "ratio", "MuJoCo alone"), _no_target, "benchmarks.speed.simulation", 5,
+    ),
+    "training": Section(
+        "Training",
+        "Environment steps per second of PPO from end to end: simulate, act, update. SB3's PPO has 8 environments in a "
+        "DummyVecEnv, ours 16 through `unstuck.learner.Learner` with its defaults; both collect 2,048 steps for each "
+        "update and make 10 passes over them in minibatches of 256, with networks of 2 x 64. The limit is what all "
+        "cores would reach if they did nothing but the simulation (the faster of raw `mj_step` and EnvPool alone) and "
+        "the matrix products of the networks, at the rate below.",
+        ("SB3", "ours", "ratio", "limit"), _training, "benchmarks.speed.training", 3,
+    ),
+    "guidance": Section(
+        "Guidance",
+        "What guidance adds to a vector step of 16 environments (Hopper-v5), measured inside of a real training, and "
+        "which share of the steps per second that costs. Executed pieces cover matching and substitution; the loss of "
+        "imitation comes on top where it is used. `without` is the time of a vector step in all without guidance, its "
+        "share of the update included.",
+        ("without", "guidance adds", "share lost", "limit"), _guidance, "benchmarks.speed.guiding", 5, True,
+    ),
+    "verification": Section(
+        "Verification",
+        "Branches of the simulator per second, many at once beside one at a time, and what restoring a state costs, in "
+        "steps of simulation.",
+        ("one at a time", "ours", "ratio", "limit"), _verification, "benchmarks.speed.verification", 3,
+    ),
+    "memory": Section(
+        "Memory",
+        "The largest resident size of a process that collects episodes with snapshots. `before` is its size with the "
+        "agent and the simulator loaded and no episode; the limit is what it may take.",
+        ("before", "peak", "ratio", "limit"), _memory, "benchmarks.speed.memory", 1,
+    ),
+    "startup": Section(
+        "Start-up",
+        "Seconds from a command to its end, beside a Python that does nothing, which is the limit.",
+        ("bare Python", "ours", "ratio", "limit"), _startup, "benchmarks.speed.startup", 7,
+    ),
+}  # fmt: skip

@@ -1,0 +1,81 @@
+"""The page of speeds: what it says follows from the numbers, and its benchmark runs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _root(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+def row(what, ratio, **more):
+    return {"what": what, "unit": "steps/s", "baseline": 1000.0, "ours": 1000 * ratio, "ratio": ratio,
+            "spread": [ratio, ratio], "limit": None, "note": "", **more}  # fmt: skip
+
+
+def section(*rows):
+    machine = {"cores": 2, "processor": "a processor", "python": "3", "versions": {"numpy": "2"}, "gflops": 9.0}
+    return {"rows": list(rows), "repeats": 3, "quick": False, "command": "c", "machine": machine, "seconds": 1.0}
+
+
+def test_the_page_says_met_and_not_met_as_the_numbers_are():
+    from benchmarks.speed.page import page
+
+    data = {
+        "training": section(row("fast enough", 3.1, target=3.0), row("too slow", 2.9, target=3.0)),
+        "guidance": section(row("dear", 0.04, target=0.03), row("cheap", 0.02, target=0.03)),
+        "memory": section(row("small", 1.0, limit=2048), row("big", 3.0, limit=2048)),
+        "startup": section(row("slow start", 2.0, target=0.5)),
+        "verification": section(
+            row("batched", 4.0, unit="branches/s"), row("restoring", 0.004, unit="steps of simulation")
+        ),
+    }
+    text = page(data)
+    verdicts = dict(
+        line[2:].rsplit(": **", 1) for line in text.splitlines() if line.startswith("- ") and line.endswith("**")
+    )
+    met = {what.split(":")[0]: verdict == "met**" for what, verdict in verdicts.items()}
+    assert met == {
+        "fast enough": True, "too slow": False, "dear": False, "cheap": True, "small": True, "big": False,
+        "slow start": False, "batched": False, "restoring": True,
+    }  # fmt: skip
+    assert "4 of 9 targets below are met" in text
+    assert "Not measured yet." in text
+    assert "4.0% [4.0%, 4.0%]" in text
+
+
+def test_a_quick_run_of_one_section_writes_the_page_and_keeps_the_others(tmp_path):
+    (tmp_path / "speed.json").write_text(json.dumps({"training": section(row("kept", 3.1, target=3.0))}))
+    command = [sys.executable, "-m", "benchmarks.speed", "--only", "startup", "--quick", "--out", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    data, text = json.loads((tmp_path / "speed.json").read_text()), (tmp_path / "speed.md").read_text()
+    (measured,) = data["startup"]["rows"]
+    assert measured["what"] == "unstuck --help"
+    assert measured["baseline"] > 0
+    assert measured["ratio"] == pytest.approx(measured["ours"] / measured["baseline"])
+    assert data["startup"]["quick"]
+    assert "quick mode, which is no measurement" in text
+    assert "| kept |" in text
+
+
+def test_the_plot_has_a_line_for_each_kind(tmp_path):
+    from benchmarks.speed import guiding
+
+    rows = [row("w", n / 1e5, kind=k, number=n) for k in guiding.KINDS for n in guiding.NUMBERS]
+    guiding.plot(rows, tmp_path / "p.svg")
+    assert (tmp_path / "p.svg").read_text().count("<use") >= len(rows)
+
+
+def test_committed_page_is_made_of_the_committed_numbers():
+    from benchmarks.speed.page import page
+
+    data = json.loads((ROOT / "docs" / "speed.json").read_text(encoding="utf-8"))
+    assert (ROOT / "docs" / "speed.md").read_text(encoding="utf-8") == page(data)
+    assert not any(part["quick"] for part in data.values())
