@@ -213,6 +213,13 @@ def test_the_dynamics_are_gymnasiums(env_id):
     assert found.at(20) < 1e-5
 
 
+def test_the_goal_is_reached_at_the_same_step():
+    envs = [make_env("MountainCar-v0") for _ in range(4)]
+    pool = make_pool("MountainCar-v0", num_envs=4, num_threads=1, seed=4)
+    found = compare(pool, envs, 200, lambda _t, obs: np.where(obs[:, 1] > 0, 2, 0).astype(np.int32))
+    assert (found.ended, found.endings) == (4, 0)
+
+
 def test_other_dynamics_would_be_noticed():
     envs = [make_env("Hopper-v5", {"ctrl_cost_weight": 0.01}) for _ in range(2)]
     pool = make_pool("Hopper-v5", num_envs=2, num_threads=1, seed=4)

@@ -50,6 +50,7 @@ EQUAL_TASKS: frozenset[str] = frozenset(
         "MountainCar-v0",
         "MountainCarContinuous-v0",
         "Pendulum-v1",
+        "Pusher-v5",
         "Reacher-v4",
         "Reacher-v5",
         "Swimmer-v4",
