@@ -29,6 +29,9 @@ WIDEST = 8
 """Tasks beside each other in the table; more are counted, and shown by the plain lines' totals."""
 
 
+_PHASES = {"before": "prepare", "collect": "collect", "explain": "prepare", "verify": "verify", "train": "train"}
+
+
 class Board:
     """Follows a plan; `plan.on_jobs` and `plan.on_outcome` are its own."""
 
@@ -72,7 +75,7 @@ class Board:
     def on_jobs(self, jobs: Sequence[Job]) -> None:
         """A phase begins."""
         self.left = {job.name: job for job in jobs}
-        self.phase, self.total = (jobs[0].kind if jobs else ""), len(jobs)
+        self.phase, self.total = (_PHASES[jobs[-1].kind] if jobs else ""), len(jobs)
         if self.phase == "train":
             for job in jobs:
                 self.done.get((job.task, job.method), {}).pop(job.seed, None)

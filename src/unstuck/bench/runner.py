@@ -14,7 +14,7 @@ from pathlib import Path
 from unstuck.bench.jobs import Job, Kind, Outcome, before_mark, score_mark, score_stage
 from unstuck.bench.layout import Arm, adopt, agent_digest, agent_files, held_digest
 from unstuck.bench.pool import Backend, run_jobs
-from unstuck.bench.suite import DEMO, Suite, SuiteError, SuiteTask, agent_path
+from unstuck.bench.suite import DEMO, Suite, SuiteError, SuiteTask, missing_agent
 from unstuck.config import RunConfig, TrainConfig
 from unstuck.errors import UnstuckError
 from unstuck.run import Draft, Run, write_json
@@ -60,7 +60,7 @@ def make_plan(
     """A plan of all or some of the suite, and a sentence on each task that is left out because its agent is not here.
 
     Raises:
-        SuiteError: if a name is not in the suite.
+        SuiteError: if a name is not in the suite, or no task has its agent.
     """
     from unstuck.errors import did_you_mean
 
@@ -70,8 +70,11 @@ def make_plan(
         for name in named:
             if name not in known:
                 raise SuiteError(f"--{what}: the suite has no {name!r}.{did_you_mean(name, known)}")
-    here = [t for t in suite.tasks if agent_path(suite, t).exists()]
-    gone = [f"{t.name} is left out: there is no {agent_path(suite, t)}" for t in suite.tasks if t not in here]
+    why = {t.name: missing_agent(suite, t) for t in suite.tasks}
+    here = [t for t in suite.tasks if not why[t.name]]
+    gone = [f"{name} is left out: {problem}" for name, problem in why.items() if problem]
+    if not here:
+        raise SuiteError("no task can be run:\n" + "\n".join(gone))
     plan = Plan(
         suite,
         out or suite.out or Path("runs") / "bench" / suite.name,

@@ -85,7 +85,7 @@ class SuiteTask(Settings):
     steps: int | None = Field(default=None, ge=1)
     """Budget of each arm on this task, in place of the suite's."""
     optional: bool = False
-    """Leave the task out, saying so, where the agent's file is not there."""
+    """Leave the task out, saying so, where the agent's file is not there, or no agent of this name ships."""
 
 
 class Variant(Settings):
@@ -188,6 +188,15 @@ def agent_path(suite: Suite, task: SuiteTask) -> Path:
     return shipped.path if shipped else suite.folder / Path(task.agent).expanduser()
 
 
+def missing_agent(suite: Suite, task: SuiteTask) -> str:
+    """Why a task's agent cannot be had, or ''."""
+    try:
+        path = agent_path(suite, task)
+    except UnstuckError as error:
+        return str(error)
+    return "" if path.exists() else f"there is no agent {path}"
+
+
 def reference(task: SuiteTask) -> float | None:
     """The return that counts as 1."""
     if task.reference is not None:
@@ -248,7 +257,7 @@ def _checked(suite: Suite, path: Path, text: str) -> Suite:
     if problems:
         raise SuiteError("\n".join(problems))
     for task in suite.tasks:
-        for method in suite.methods:
+        for method in suite.methods if not missing_agent(suite, task) else ():
             try:
                 suite.config(task, method)
             except SuiteError as error:
@@ -257,13 +266,9 @@ def _checked(suite: Suite, path: Path, text: str) -> Suite:
 
 
 def _task_problems(suite: Suite, task: SuiteTask) -> list[tuple[str, str]]:
-    try:
-        file = agent_path(suite, task)
-    except UnstuckError as error:
-        return [("agent", f"task {task.name!r}: {error}")]
+    if problem := missing_agent(suite, task):
+        return [] if task.optional else [("agent", f"task {task.name!r}: {problem}")]
     found = []
-    if not file.exists() and not task.optional:
-        found.append(("agent", f"task {task.name!r}: there is no agent {file}"))
     if not suite._task(task)["env"]:
         found.append(("agent", f"task {task.name!r} needs `env`, a Gymnasium id"))
     if reference(task) is None:
