@@ -9,7 +9,8 @@ from typing import Any
 
 HEAD = """# EnvPool: which tasks are Gymnasium's own
 
-Written by `python scripts/check_envpool.py`; do not edit. Measured with {versions}.
+Written by `python scripts/check_envpool.py`; do not edit. Measured with
+{versions}.
 
 Training steps its environments through [EnvPool](https://github.com/sail-sg/envpool) where that is installed
 (`pip install "unstuck[envpool]"`) and the task is proved to be Gymnasium's. `--train.backend gymnasium` does without,
@@ -28,6 +29,7 @@ not come far enough.
   get the same actions: none, gentle, over the whole range, 1.5 times too large; 64 environments in all, 100 steps each.
   Columns 1 and 20: the largest difference of an observation or reward within 1 and 20 steps, relative where values
   exceed 1. EnvPool's rewards are float32, so differences below about 1e-7 are rounding.
+  MountainCar and Acrobot are also swung up to their goals.
 - **Own**: how far Gymnasium's simulator gets from *itself* in 20 steps when MuJoCo's solver converges fully instead of
   stopping at its tolerance. Where EnvPool's MuJoCo stops an iteration earlier or later, results differ by as much.
   A task passes if EnvPool is within 1e-4 in 20 steps, or within twice this. For scale: 1 % more mass of one of Hopper's
@@ -53,7 +55,7 @@ RETURNS = """
 ## Returns of the same policies
 
 Mean ± half of the 95 % interval. *linear*: a fixed random linear policy. *heuristic*, *walking*: Gymnasium's own
-controllers. *agent*: a saved agent, its actions sampled. p: the smallest of the three tests, before correction.
+controllers. *swinging up*: pushes the way that it moves. *still*: no engine. *agent*: a saved agent, its actions sampled. p: the smallest of the three tests, before correction.
 
 | task | policy | episodes | EnvPool | Gymnasium | p |
 |---|---|---|---|---|---|
