@@ -15,9 +15,9 @@ from unstuck.rollout import LIMIT_HINT, Trace, run_episodes, stack, time_limit
 from unstuck.run import Run, digest
 from unstuck.workspace import Workspace
 
-IN_MEMORY = 256 * 2**20
+IN_MEMORY = 128 * 2**20
 """Bytes of observations that episodes under way may hold, about."""
-AT_ONCE = 16 * 2**20
+AT_ONCE = 8 * 2**20
 """Bytes of observations of which the agent's signals are computed at once, about."""
 
 
