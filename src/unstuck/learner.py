@@ -17,10 +17,10 @@ from unstuck.agents import Agent, save_agent, to_ppo, to_vecnormalize
 from unstuck.config import TrainConfig
 from unstuck.errors import AgentError
 from unstuck.guidance import Guidance
+from unstuck.modulate.attach import Modulation
 from unstuck.modulate.execution import attach_execution
 from unstuck.modulate.imitation import Imitation
 from unstuck.modulate.plan import Plan
-from unstuck.modulate.venv import GuidanceVecEnv
 from unstuck.ppo.fast import FastPPO
 from unstuck.ppo.normalize import FrozenVecNormalize
 from unstuck.vecenvs import make_vec_env
@@ -42,13 +42,14 @@ class Learner:
     ):
         self.agent, self.config, self.plan, self.steps, self.folder = space.agent, config, plan, steps, folder
         task = space.config.task
+        self.modulation = modulation = Modulation(space, plan, guidance, seed, steps)
+        backend = modulation.backend(config.backend)
         venv: VecEnv = make_vec_env(
-            space.make_env, task.env, task.env_kwargs, config.n_envs, config.backend, config.threads
+            modulation.make_env, task.env, task.env_kwargs, config.n_envs, backend, config.threads
         )
         self.backend: str = venv.backend  # type: ignore[attr-defined]
-        self.guide: GuidanceVecEnv | None = None
-        if plan.guided and guidance is not None:
-            venv = self.guide = GuidanceVecEnv(venv, guidance, space.describer, plan, steps)
+        venv = modulation.wrap(venv)
+        self.guide = modulation.guide
         discrete = isinstance(venv.action_space, spaces.Discrete)
         self.model: PPO = to_ppo(
             self.agent,
@@ -75,7 +76,9 @@ class Learner:
         """Train for `steps`; write curve.jsonl, agent.zip and late checkpoints. `first_step`: what the arm was
         already charged before training, where its learning curve begins."""
         log = _Log(self, first_step)
-        self.model.learn(self.steps, callback=[_CriticWarmup(self.config, self.steps), log])
+        self.model.learn(
+            self.steps, callback=[*self.modulation.callbacks(), _CriticWarmup(self.config, self.steps), log]
+        )
         save_agent(self.model, self.folder / "agent.zip", self.agent.normalization)
         self.model.get_env().close()  # type: ignore[union-attr]
         facts = {"warnings": log.warnings(), "hit_rate": log.mean_hit_rate(), "checkpoints": log.checkpoints}
@@ -169,6 +172,7 @@ class _Log(BaseCallback):
             "entropy": _maybe(values.get("train/entropy_loss"), -1.0),
             "explained_variance": _maybe(values.get("train/explained_variance")),
             "steps_per_second": round(self.num_timesteps / max(time.monotonic() - self._begun, 1e-9), 1),
+            **self._learner.modulation.take(),
         }
         self._lines.append(line)
         self._file.write(json.dumps(line) + "\n")

@@ -19,6 +19,7 @@ from pathlib import Path
 from unstuck.errors import RunError
 from unstuck.guidance import Guidance, load_guidance
 from unstuck.learner import Learner
+from unstuck.masknet import MASK_FILE
 from unstuck.methods import METHODS, make_plan
 from unstuck.modulate.plan import Plan
 from unstuck.progress import Bar, Progress
@@ -54,6 +55,7 @@ def fingerprint(run: Run, job: Job) -> str:
     return digest(
         run.agent_path, run.vecnormalize_path, run.config.task, shared, job.arm, job.seed, job.steps,
         repr(job.plan), job.guidance.model_dump(mode="json") if job.guidance else None,
+        *([run.root / "explain" / MASK_FILE] if job.plan.restart_at == "fresh" else []),
     )  # fmt: skip
 
 

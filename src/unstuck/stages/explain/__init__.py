@@ -2,6 +2,7 @@
 
 * `llm.py`: asks a language model; `facts.py`, `summary.py` and `prompt.py` make the prompt, `reply.py` reads the reply.
 * `search.py`: without a language model; value drops for where, search in the simulator for what.
+* `mask.py`: trains a mask network, as StateMask and RICE do. `scramble.py`: random controls.
 * `views.py`: episodes in named variables, which both look at.
 
 A new explainer is a class with the one method of `base.Explainer`, and a line in `_explainer`.
@@ -49,11 +50,15 @@ def explain(run: Run, progress: Progress | None = None, *, model: Any = None) ->
         hint = "; name one with --llm MODEL" if run.config.llm.is_none else ""
         progress.say(f"explain: without a language model (value drops, then search in the simulator){hint}")
     with run.stage("explain", mark) as draft, progress.task("explain", None) as bar:
-        if name == "llm":
+        if asks(name):
             bar.note("recorded reply" if run.config.llm.is_recorded else f"asking {run.config.llm.model}")
+        elif name != "search":
+            bar.note("training the mask network")
         found = _explainer(name, space, model).explain(space.episodes, space.describer)
-        if name == "llm":
+        if asks(name):
             bar.note(f"reply of {found.guidance.provenance.model}")
+        for file, content in found.files.items():
+            (draft.folder / file).write_bytes(content)
         save_guidance(found.guidance, draft.folder / "advice.json")
         draft.publish.append(("advice.json", "advice.json"))
         draft.env_steps = found.env_steps
@@ -79,13 +84,32 @@ def chosen_explainer(run: Run) -> str:
     return wanted
 
 
+def asks(name: str) -> bool:
+    """Whether the explainer asks a language model."""
+    return name == "llm" or name.startswith("random")
+
+
 def fingerprint(run: Run, space: Workspace | None = None) -> str:
     """What the advice depends on. A changed prompt asks anew; a changed timeout or cap does not."""
     name = chosen_explainer(run)
-    parts: list[Any] = [run.record("collect").fingerprint, run.config.explain, name]
-    if name == "llm":
+    parts: list[Any] = [run.record("collect").fingerprint, _settings(run, name), name]
+    if asks(name):
         parts += [run.config.llm.model, [r.key for r in _requests(space or Workspace(run))]]
     return digest(*parts)
+
+
+_SETTINGS = {
+    "llm": ("prompt_tokens", "sample"),
+    "search": ("search_states", "search_candidates"),
+    "statemask": ("critical_states", "mask_steps", "mask_tolerance", "seed"),
+    "rice": ("critical_states", "mask_steps", "mask_bonus", "seed"),
+}
+"""Explainer → the settings that it looks at."""
+
+
+def _settings(run: Run, name: str) -> dict[str, Any]:
+    names = _SETTINGS.get(name, (*_SETTINGS["llm"], "seed"))
+    return {n: getattr(run.config.explain, n) for n in names}
 
 
 def recordings_of(run: Run) -> Recordings:
@@ -102,12 +126,21 @@ def _explainer(name: str, space: Workspace, model: Any) -> Explainer:
         from unstuck.stages.explain.search import SearchExplainer
 
         return SearchExplainer(space.actor, space.make_env, space.snapshotter, config.explain)
+    if name in ("statemask", "rice"):
+        from unstuck.stages.explain.mask import MaskExplainer
+
+        return MaskExplainer(name, space, config.explain)  # type: ignore[arg-type]
     from unstuck.stages.explain.llm import LLMExplainer
 
     coach = Coach(config.llm, recordings_of(space.run), model=model)
-    return LLMExplainer(
+    llm = LLMExplainer(
         coach, _agent_facts(space), max_tokens=config.explain.prompt_tokens, sample=config.explain.sample
     )
+    if name == "llm":
+        return llm
+    from unstuck.stages.explain.scramble import ScrambledExplainer
+
+    return ScrambledExplainer(llm, name, config.explain.seed)  # type: ignore[arg-type]
 
 
 def _requests(space: Workspace) -> list[Request]:

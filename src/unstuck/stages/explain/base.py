@@ -19,6 +19,8 @@ class Explanation:
     """Environment steps taken to find it."""
     facts: dict[str, Any] = field(default_factory=dict)
     """For the run's manifest: tokens, cost, keys of recordings and the like; JSON-able."""
+    files: dict[str, bytes] = field(default_factory=dict)
+    """What else is kept in the stage's folder, by file name."""
 
 
 class Explainer(Protocol):

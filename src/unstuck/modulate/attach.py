@@ -1,0 +1,142 @@
+"""All of a plan that meets the simulator, attached to one training run: around each environment and around them all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import gymnasium as gym
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from unstuck.errors import GuidanceError, RunError, TaskError
+from unstuck.guidance import Guidance
+from unstuck.masknet import MASK_FILE, load_mask
+from unstuck.modulate.ends import WholeEpisodes
+from unstuck.modulate.jsrl import RollIn, RollInEnv
+from unstuck.modulate.plan import Plan
+from unstuck.modulate.potential import PotentialVecEnv
+from unstuck.modulate.restart import RestartEnv, Restarts
+from unstuck.modulate.rnd import NoveltyVecEnv
+from unstuck.modulate.venv import GuidanceVecEnv
+from unstuck.vecenvs.choice import Backend
+from unstuck.workspace import Workspace
+
+
+class Modulation:
+    """What a plan changes of the environments of one training run of `steps` environment steps.
+
+    `make_env` makes one environment, `wrap` goes around all of them, below VecNormalize. Attributes that a plan does
+    not need are None.
+
+    Raises:
+        RunError: if restarts at fresh states are asked for, and no mask network was trained.
+        GuidanceError: if restarts at critical states are asked for, and no advice says its state.
+    """
+
+    def __init__(self, space: Workspace, plan: Plan, guidance: Guidance | None, seed: int, steps: int):
+        self.space, self.plan, self.guidance, self._seed, self._steps = space, plan, guidance, seed, steps
+        self.guide: GuidanceVecEnv | None = None
+        self.novelty: NoveltyVecEnv | None = None
+        self.restarts = _restarts(space, plan, guidance) if plan.restart > 0 else None
+        self.roll_in = RollIn(space.actor, plan.roll_in, steps) if plan.roll_in != "none" else None
+
+    def backend(self, wanted: Backend) -> Backend:
+        """Where episodes may begin elsewhere, every environment must be one that can be put into a state.
+
+        Raises:
+            TaskError: if EnvPool is insisted on.
+        """
+        if not self.plan.begins_elsewhere:
+            return wanted
+        if wanted == "envpool":
+            raise TaskError(
+                "restarts and roll-ins reach into single environments, which EnvPool does not allow: use "
+                "--train.backend auto or gymnasium"
+            )
+        return "gymnasium"
+
+    def make_env(self) -> gym.Env:
+        env: gym.Env = self.space.make_env()
+        if self.restarts is not None:
+            env = RestartEnv(env, self.restarts)
+        return RollInEnv(env, self.roll_in) if self.roll_in is not None else env
+
+    def wrap(self, venv: VecEnv) -> VecEnv:
+        """(Monitor-wrapped environments) → with guidance, potentials and the novelty bonus, as the plan has them."""
+        plan, guidance, gamma = self.plan, self.guidance, self._gamma()
+        if plan.begins_elsewhere:
+            venv = WholeEpisodes(venv)
+        if guidance is not None:
+            rest = replace(plan, terms=False, state_reward=False) if plan.potential else plan
+            if rest.guided:
+                venv = self.guide = GuidanceVecEnv(venv, guidance, self.space.describer, rest, self._steps)
+            if plan.potential and (plan.terms or plan.state_reward):
+                venv = PotentialVecEnv(venv, guidance, self.space.describer, plan, gamma, self._steps)
+        if plan.rnd > 0:
+            venv = self.novelty = NoveltyVecEnv(venv, plan.rnd, gamma, self._seed)
+        return venv
+
+    def _gamma(self) -> float:
+        return float(self.space.agent.hyperparameters.get("gamma") or 0.99)
+
+    @property
+    def unseen_steps(self) -> int:
+        """Environment steps so far that PPO has not seen: replays of restarts, the guide's part of episodes."""
+        return sum(part.steps for part in (self.restarts, self.roll_in) if part is not None)
+
+    def callbacks(self) -> list[BaseCallback]:
+        return [ChargeUnseen(self)] if self.plan.begins_elsewhere else []
+
+    def take(self) -> dict[str, Any]:
+        """For a line of the learning curve: what happened since the last call."""
+        line: dict[str, Any] = {}
+        if self.novelty is not None:
+            line["novelty"] = self.novelty.take()
+        if self.restarts is not None:
+            line["restarts"] = self.restarts.restarts / max(1, self.restarts.resets)
+            self.restarts.restarts = self.restarts.resets = 0
+        if self.roll_in is not None:
+            line["roll_in"] = self.roll_in.horizon
+        return line
+
+
+class ChargeUnseen(BaseCallback):
+    """Counts environment steps that PPO does not see into those that it does, and so into the budget. Training ends
+    before a rollout that would not fit in any more."""
+
+    def __init__(self, modulation: Modulation):
+        super().__init__()
+        self._modulation, self._charged, self._begun = modulation, 0, 0
+
+    def _on_rollout_start(self) -> None:
+        self._begun = self.model.num_timesteps
+
+    def _on_step(self) -> bool:
+        unseen = self._modulation.unseen_steps
+        self.model.num_timesteps += unseen - self._charged
+        self.num_timesteps, self._charged = self.model.num_timesteps, unseen
+        return True
+
+    def _on_rollout_end(self) -> None:
+        now = self.model.num_timesteps
+        if now + (now - self._begun) > self._modulation._steps:
+            self.model.num_timesteps = max(now, self._modulation._steps)
+
+
+def _restarts(space: Workspace, plan: Plan, guidance: Guidance | None) -> Restarts:
+    if plan.restart_at == "fresh":
+        path = space.run.root / "explain" / MASK_FILE
+        if not path.exists():
+            raise RunError(
+                f"{space.run.root}: restarts at fresh states need a mask network to find them: explain with "
+                "--explain.explainer rice or statemask, or restart at the advice's states (--train.guide.restart-at "
+                "advice)"
+            )
+        return Restarts(plan.restart, space.snapshotter, importance=load_mask(path, space).importance)
+    evidence = [a.evidence for a in (plan.advice(guidance) if guidance else ()) if a.evidence is not None]
+    episodes = {e.episode: space.episodes[e.episode] for e in evidence}
+    places = sorted({(e.episode, e.step) for e in evidence if e.step < len(episodes[e.episode])})
+    if not places:
+        raise GuidanceError("no advice that may be used says the state it is about, so episodes cannot restart there")
+    return Restarts(plan.restart, space.snapshotter, [(episodes[e], step) for e, step in places])

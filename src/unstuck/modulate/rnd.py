@@ -1,0 +1,125 @@
+"""Random network distillation (Burda et al. 2019): reward for states that a predictor does not know yet.
+
+A fixed random network maps each state to some numbers; a predictor learns to give the same numbers for the states that
+training meets. Its squared error is large where few such states were, and falls with every visit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from torch import nn
+
+from unstuck.modulate.ends import with_ends
+
+WIDTH, FEATURES = 64, 32
+LEARNING_RATE = 1e-3
+EVERY = 128
+"""Vector steps between updates of the predictor. In the first of them no bonus is given: its scale is not known yet."""
+BATCH = 256
+CLIP = 5.0
+"""Bound on normalised observations, in standard deviations."""
+
+
+class Novelty:
+    """The two networks.
+
+    Args:
+        size: numbers in an observation.
+        seed: of the weights; the global random numbers are left as they are.
+    """
+
+    def __init__(self, size: int, seed: int):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._target, self._predictor = _network(size, 1), _network(size, 2)
+        self._adam = torch.optim.Adam(self._predictor.parameters(), lr=LEARNING_RATE)
+        self._rng = np.random.default_rng([seed, 5])
+
+    def errors(self, x: np.ndarray) -> np.ndarray:
+        """(N, size) normalised observations → (N,) mean squared error of the predictor."""
+        with torch.no_grad():
+            inputs = torch.as_tensor(x, dtype=torch.float32)
+            return ((self._predictor(inputs) - self._target(inputs)) ** 2).mean(dim=1).double().numpy()
+
+    def learn(self, x: np.ndarray) -> None:
+        """One pass of the predictor over (N, size) normalised observations."""
+        inputs = torch.as_tensor(x, dtype=torch.float32)
+        order = self._rng.permutation(len(x))
+        for start in range(0, len(x), BATCH):
+            batch = inputs[order[start : start + BATCH]]
+            with torch.no_grad():
+                wanted = self._target(batch)
+            loss = ((self._predictor(batch) - wanted) ** 2).mean()
+            self._adam.zero_grad()
+            loss.backward()
+            self._adam.step()
+
+
+def _network(size: int, hidden: int) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Linear(size, WIDTH), nn.ReLU()]
+    for _ in range(hidden - 1):
+        layers += [nn.Linear(WIDTH, WIDTH), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(WIDTH, FEATURES))
+
+
+class NoveltyVecEnv(VecEnvWrapper):
+    """Adds `coefficient` times the bonus of the state that each step leads to, the last one of an episode included.
+
+    Observations are normalised by their running mean and deviation; the error is divided by the running standard
+    deviation of its discounted sum, as in the paper. It is one reward with the task's own: there is one critic.
+    """
+
+    def __init__(self, venv: VecEnv, coefficient: float, gamma: float, seed: int):
+        super().__init__(venv)
+        self.coefficient, self._gamma = coefficient, gamma
+        size = spaces.flatdim(venv.observation_space)
+        self.novelty = Novelty(size, seed)
+        self._moments, self._returns_moments = RunningMeanStd(shape=(size,)), RunningMeanStd(shape=())
+        self._returns = np.zeros(venv.num_envs)
+        self._seen: list[np.ndarray] = []
+        self._warm = False
+        self.total, self.count = 0.0, 0
+        """Bonuses given since the last `take`, before the coefficient, and in how many steps."""
+
+    def reset(self) -> Any:
+        return self.venv.reset()
+
+    def step_wait(self) -> Any:
+        obs, rewards, dones, infos = self.venv.step_wait()
+        bonus = self.bonus(self._flat(with_ends(obs, dones, infos)))
+        self.total += float(bonus.sum())
+        self.count += len(bonus)
+        return obs, rewards + (self.coefficient * bonus).astype(rewards.dtype), dones, infos
+
+    def bonus(self, x: np.ndarray) -> np.ndarray:
+        """(n_envs, size) raw observations → (n_envs,) bonus; learns from them."""
+        self._moments.update(x)
+        x = np.clip((x - self._moments.mean) / np.sqrt(self._moments.var + 1e-8), -CLIP, CLIP)
+        errors = self.novelty.errors(x)
+        self._returns = self._gamma * self._returns + errors
+        self._returns_moments.update(self._returns)
+        self._seen.append(x)
+        bonus = errors / np.sqrt(self._returns_moments.var + 1e-8) if self._warm else np.zeros(len(x))
+        if len(self._seen) == EVERY:
+            self.novelty.learn(np.concatenate(self._seen))
+            self._seen, self._warm = [], True
+        return bonus
+
+    def _flat(self, obs: Any) -> np.ndarray:
+        space = self.observation_space
+        if isinstance(space, spaces.Box):
+            return np.asarray(obs, dtype=np.float64).reshape(self.num_envs, -1)
+        rows = [{k: v[i] for k, v in obs.items()} if isinstance(obs, dict) else obs[i] for i in range(self.num_envs)]
+        return np.stack([np.asarray(spaces.flatten(space, row), dtype=np.float64) for row in rows])
+
+    def take(self) -> float:
+        """Mean bonus in a step since the last call, before the coefficient."""
+        mean = self.total / max(1, self.count)
+        self.total, self.count = 0.0, 0
+        return mean
