@@ -95,7 +95,7 @@ SECTIONS = {
         "which share of the steps per second that costs. Executed pieces cover matching and substitution; the loss of "
         "imitation comes on top where it is used. `without` is the time of a vector step in all without guidance, its "
         "share of the update included.",
-        ("without", "guidance adds", "share lost", "limit"), _guidance, "benchmarks.speed.guiding", 5, True,
+        ("without", "guidance adds", "share lost", "limit"), _guidance, "benchmarks.speed.guiding", 3, True,
     ),
     "verification": Section(
         "Verification",

@@ -44,6 +44,7 @@ class GuidanceVecEnv(VecEnvWrapper):
         used = [m.variables for m in (self._matcher, self._reward_matcher, self._terms) if m is not None]
         self._variables = computing(describer, set().union(*used))
         self._hold = np.array([a.hold for a in acting] + [0])
+        self._holds = bool((self._hold > 1).any())
         self._targets, self._delta = _targets(acting, self.action_space)
         self.has_deltas = bool(self._delta.any())
         """Whether any suggestion is added to the policy's own action."""
@@ -80,7 +81,7 @@ class GuidanceVecEnv(VecEnvWrapper):
             rewards = rewards + self._bonus(after).astype(rewards.dtype)
         self._steps += self.num_envs
         self.acted = self._matched
-        if self._plan.execute:
+        if self._holds and self._plan.execute:
             self._held[dones] = -1
         self._look(values)
         return obs, rewards, dones, infos
@@ -112,6 +113,9 @@ class GuidanceVecEnv(VecEnvWrapper):
         self.hits += int(np.count_nonzero(self._matched >= 0))
         if not self._plan.execute:
             return
+        if not self._holds:
+            self._held = self._matched.copy()
+            return
         self._held_for -= 1
         free = (self._held < 0) | (self._held_for <= 0)
         self._held = np.where(free, self._matched, self._held)
@@ -130,8 +134,10 @@ class GuidanceVecEnv(VecEnvWrapper):
         """(M,) advice and the policy's own actions (M, ...) → the suggested actions (M, ...), within bounds."""
         wanted = self._targets[advice]
         if isinstance(self.action_space, spaces.Box):
-            delta = self._delta[advice].reshape(-1, *[1] * (wanted.ndim - 1))
-            wanted = np.clip(np.where(delta, own + wanted, wanted), self.action_space.low, self.action_space.high)
+            if self.has_deltas:
+                delta = self._delta[advice].reshape(-1, *[1] * (wanted.ndim - 1))
+                wanted = np.where(delta, own + wanted, wanted)
+            wanted = np.minimum(np.maximum(wanted, self.action_space.low), self.action_space.high)
         return wanted.astype(own.dtype)
 
     @property
