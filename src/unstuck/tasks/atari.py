@@ -103,10 +103,13 @@ class _Channel(gym.ObservationWrapper):
 
 
 def describer(env: Any) -> Describer | None:
-    """The describer of a game whose objects are known (Pong), else None."""
+    """The describer of a game whose objects are known in the observation that the agent gets, else None: Pong from
+    pixels, objects or RAM, others from their RAM (`unstuck.tasks.atari_games`)."""
+    from unstuck.tasks import atari_games
     from unstuck.tasks.pong import pong
 
-    return pong(env) if getattr(env.unwrapped, "_game", "") == "pong" else None
+    game = getattr(env.unwrapped, "_game", "")
+    return pong(env) if game == "pong" else atari_games.describer(env, game)
 
 
 class StickySkip(gym.Wrapper):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from unstuck.tasks.atari import CENTRE_X, CENTRE_Y, FIELD_BOTTOM, FIELD_TOP, FRAME_SKIP, OBJECTS, SCALE, SHIFT
+from unstuck.tasks.atari import CENTRE_X, CENTRE_Y, FIELD_BOTTOM, FIELD_TOP, FRAME_SKIP, OBJECTS, SCALE, SHIFT, objects
 from unstuck.tasks.builder import discrete, env_id, flag, max_episode_steps, var
 from unstuck.tasks.card import ActionSpec, Obs, TaskCard, Variable
 
@@ -49,6 +49,8 @@ def pong(env: Any) -> PongDescriber | None:
     shape = env.observation_space.shape
     if env.observation_space.dtype == np.float32 and shape == (len(OBJECTS),):
         look = _look_objects
+    elif shape == (128,):
+        look = _look_ram
     elif shape == (210, 160, 3):
         look = _look_colour
     elif shape in ((84, 84), (1, 84, 84), (84, 84, 1), (4, 84, 84), (84, 84, 4)):
@@ -67,7 +69,7 @@ def pong(env: Any) -> PongDescriber | None:
         notes="Positions are centres in pixels of the 160 wide, 210 high screen; x grows to the right, y grows DOWN, "
         f"the field reaches from y = {FIELD_TOP:.0f} to {FIELD_BOTTOM:.0f}; paddles are 16 high, the ball 4. The "
         "farther from its middle a paddle hits the ball, the steeper and faster the ball goes back."
-        + ("" if look is _look_objects else _INEXACT),
+        + ("" if look in (_look_objects, _look_ram) else _INEXACT),
     )  # fmt: skip
     return PongDescriber(card, look)
 
@@ -141,6 +143,10 @@ def _bounce(y: np.ndarray) -> np.ndarray:
 def _look_objects(obs: np.ndarray) -> np.ndarray:
     # float32 of the observation gives 92.49999; halves are exact.
     return np.round(2 * (obs.astype(np.float64) * SCALE + SHIFT)[:, : len(_SEEN)]) / 2
+
+
+def _look_ram(obs: np.ndarray) -> np.ndarray:
+    return np.stack([objects(ram) for ram in obs.astype(np.uint8)])[:, : len(_SEEN)]
 
 
 def _in_chunks(frames: np.ndarray, find: Look) -> np.ndarray:

@@ -1,0 +1,220 @@
+"""Atari games whose objects are known, as data: which byte of the console's RAM is what.
+
+For agents that see the RAM (`obs_type="ram"`, 128 bytes). The addresses are those that Anand et al., Unsupervised State
+Representation Learning in Atari (NeurIPS 2019), published for their benchmark; offsets, directions and heights were
+measured on frames, and tests/test_tasks_atari.py holds each against the pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unstuck.tasks.builder import discrete, env_id, max_episode_steps
+from unstuck.tasks.card import Obs, TaskCard, Variable
+
+RAM = 128
+Columns = Mapping[str, np.ndarray]
+"""Name of a variable → its values (N,)."""
+
+
+@dataclass(frozen=True)
+class Byte:
+    """A variable that one byte of the RAM holds: value = scale · byte + shift."""
+
+    name: str
+    address: int
+    text: str
+    shift: float = 0.0
+    scale: float = 1.0
+    unit: str = "px"
+    low: float = 0.0
+    high: float = 160.0
+    signed: bool = False
+    wraps: float = 0.0
+    """Positions that leave the screen on one side come back on the other: modulo this, where it is not 0."""
+
+    def values(self, ram: np.ndarray) -> np.ndarray:
+        """(N, 128) float64 → (N,)."""
+        byte = ram[:, self.address]
+        if self.signed:
+            byte = np.where(byte > 127, byte - 256, byte)
+        value = self.scale * byte + self.shift
+        return np.mod(value, self.wraps) if self.wraps else value
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A variable that follows from others."""
+
+    name: str
+    text: str
+    function: Callable[[Columns], np.ndarray]
+    unit: str = "px"
+    low: float = -160.0
+    high: float = 160.0
+
+
+@dataclass(frozen=True)
+class Game:
+    """What a coach is told of one game."""
+
+    goal: str
+    reward: str
+    termination: str
+    notes: str
+    bytes: tuple[Byte, ...]
+    derived: tuple[Derived, ...] = ()
+
+
+_AXES = "Positions are centres in pixels of the 160 wide, 210 high screen; x grows to the right, y grows DOWN."
+_LIVES = {"unit": "", "low": 0.0, "high": 5.0}
+CHICKEN_X = 47.0
+LANES = 10
+
+
+def _lane(c: Columns) -> np.ndarray:
+    """0 on the lower pavement, 1 to 10 in the lanes from below, 11 on the upper one."""
+    return np.clip(np.floor((184.0 - c["chicken_y"]) / 16.0) + 1, 0, LANES + 1)
+
+
+def _next_car(c: Columns) -> np.ndarray:
+    cars = np.stack([c[f"car_{i}_x"] for i in range(1, LANES + 1)])
+    above = np.clip(_lane(c).astype(int), 0, LANES - 1)
+    return cars[above, np.arange(len(above))] - CHICKEN_X
+
+
+GAMES: Mapping[str, Game] = {
+    "breakout": Game(
+        goal="Break the bricks at the top of the screen with the ball: move the paddle at the bottom below the ball "
+        "each time it comes down. Fire serves a ball.",
+        reward="For each brick 1, 4 or 7, the higher its row the more.",
+        termination="Ends when all 5 balls are lost.",
+        notes=f"{_AXES} Bricks lie at y = 57 to 92, the paddle at y = 190.5, 16 wide.",
+        bytes=(
+            Byte("ball_x", 99, "the ball; means nothing while none is in play", -48.5, low=-50, high=210),
+            Byte("ball_y", 101, "the ball; 10.5 while none is in play", 10.5, low=10, high=266),
+            Byte("ball_dy", 103, "positive = the ball comes down", unit="px/frame", low=-8, high=8, signed=True),
+            Byte("paddle_x", 72, "the paddle", -39.5, low=0, high=160),
+            Byte("bricks_hit", 77, "bricks broken so far", unit="", low=0, high=255),
+            Byte("lives", 57, "balls left, the one in play included", **_LIVES),  # type: ignore[arg-type]
+        ),
+        derived=(
+            Derived("ball_in_play", "1 while a ball is on the field; else fire", lambda c: c["ball_y"] > 11, "0 or 1",
+                    0, 1),
+            Derived("ball_offset", "ball_x - paddle_x: positive = the ball is to the right of the paddle's middle, so "
+                    "go right; 0 while no ball is in play; within 8 = a hit",
+                    lambda c: np.where(c["ball_y"] > 11, c["ball_x"] - c["paddle_x"], 0.0), low=-210, high=210),
+        ),
+    ),
+    "freeway": Game(
+        goal="Bring the chicken from the lower pavement over ten lanes of cars to the upper one, again and again.",
+        reward="+1 for each crossing; a car that hits the chicken throws it back, without a penalty.",
+        termination="Ends after about two minutes, however many crossings there were.",
+        notes=f"{_AXES} The chicken stays at x = {CHICKEN_X:g} and only goes up and down. Lanes are numbered from "
+        "below, each 16 high. A car is 8 wide, the chicken 7: they meet where their x differ by less than 8.",
+        bytes=(
+            Byte("chicken_y", 14, "188 = on the lower pavement; up is less", 196.5, -1.0, low=0, high=200),
+            *(Byte(f"car_{i}_x", 118 - i, f"the car of lane {i}", 160.5, -1.0, low=0, high=160, wraps=160.0)
+              for i in range(1, LANES + 1)),
+            Byte("crossings", 103, "crossings so far", unit="", low=0, high=255),
+        ),
+        derived=(
+            Derived("lane", "where the chicken is: 0 = lower pavement, 1 to 10 = a lane, 11 = upper pavement",
+                    _lane, "", 0, LANES + 1),
+            Derived("next_car", "x of the car in the lane above the chicken's minus the chicken's x: within 8 = going "
+                    "up runs into it", _next_car),
+        ),
+    ),
+    "boxing": Game(
+        goal="Box: hit the black boxer's head with a fist more often than it hits the agent's white boxer. A fist "
+        "reaches an opponent at arm's length whose head is level with it.",
+        reward="+1 or +2 for a hit, the nearer the more; -1 or -2 for one received.",
+        termination="Ends after two minutes, or when one side has 100 points.",
+        notes=_AXES,
+        bytes=(
+            Byte("player_x", 32, "the white boxer", 11.5, low=30, high=130),
+            Byte("player_y", 34, "the white boxer", 61.0, low=55, high=160),
+            Byte("enemy_x", 33, "the black boxer", 9.5, low=30, high=130),
+            Byte("enemy_y", 35, "the black boxer", 60.0, low=55, high=160),
+        ),
+        derived=(
+            Derived("enemy_right", "enemy_x - player_x: positive = the black boxer is to the right",
+                    lambda c: c["enemy_x"] - c["player_x"]),
+            Derived("enemy_below", "enemy_y - player_y: positive = the black boxer is further down",
+                    lambda c: c["enemy_y"] - c["player_y"]),
+            Derived("distance", "between the two boxers",
+                    lambda c: np.hypot(c["enemy_x"] - c["player_x"], c["enemy_y"] - c["player_y"]), low=0, high=160),
+        ),
+    ),
+    "space_invaders": Game(
+        goal="Shoot all 36 invaders with the cannon at the bottom before they reach the ground; keep clear of their "
+        "bombs.",
+        reward="5 to 30 for an invader, the higher its row the more; 200 for the ship that crosses at the top.",
+        termination="Ends when all 3 lives are lost, or the invaders reach the ground.",
+        notes=f"{_AXES} The cannon is at y = 190. The invaders stand in 6 rows of 6, 16 px apart; they move together, "
+        "turn at the sides and come down by a step, and get faster the fewer they are. Bombs are not known.",
+        bytes=(
+            Byte("player_x", 28, "the cannon", 2.0, low=0, high=160),
+            Byte("invaders_left_x", 26, "left edge of the block of invaders, where its leftmost column is or was",
+                 -1.0, low=-2, high=160),
+            Byte("invaders_top_y", 16, "top edge of the block of invaders, where its highest row is or was", 31.0, 2.0,
+                 low=31, high=220),
+            Byte("invaders", 17, "invaders left", unit="", low=0, high=36),
+            Byte("lives", 73, "lives left", unit="", low=0, high=3),
+        ),
+        derived=(
+            Derived("block_offset", "middle of the block of invaders minus player_x: positive = it is to the right",
+                    lambda c: c["invaders_left_x"] + 43.5 - c["player_x"], low=-160, high=210),
+        ),
+    ),
+}  # fmt: skip
+"""The emulator's name of a game → what is known of it."""
+
+
+@dataclass(frozen=True)
+class RamDescriber:
+    """A game's variables, read from its RAM."""
+
+    card: TaskCard
+    game: Game
+
+    def variables(self, obs: Obs) -> np.ndarray:
+        """(N, 128) uint8 → (N, V) float64."""
+        ram = np.asarray(obs, dtype=np.float64).reshape(-1, RAM)
+        columns = {byte.name: byte.values(ram) for byte in self.game.bytes}
+        derived = [np.asarray(d.function(columns), dtype=np.float64) for d in self.game.derived]
+        return np.column_stack([*columns.values(), *derived])
+
+
+def describer(env: Any, name: str) -> RamDescriber | None:
+    """The describer of a game that is known, for the RAM as observation; else None."""
+    game = GAMES.get(name)
+    if game is None or env.observation_space.shape != (RAM,):
+        return None
+    variables = [
+        *(Variable(name=b.name, description=b.text, unit=b.unit, low=b.low, high=b.high) for b in game.bytes),
+        *(Variable(name=d.name, description=d.text, unit=d.unit, low=d.low, high=d.high, derived=True)
+          for d in game.derived),
+    ]  # fmt: skip
+    card = TaskCard(
+        env_id=env_id(env), goal=game.goal, reward=game.reward, termination=game.termination, notes=game.notes,
+        variables=tuple(variables), action=discrete(**_actions(env)), max_episode_steps=max_episode_steps(env),
+    )  # fmt: skip
+    return RamDescriber(card, game)
+
+
+def _actions(env: Any) -> dict[str, str]:
+    """The emulator's names of the actions, in words: UPRIGHTFIRE is up, right and fire."""
+    names = env.unwrapped.get_action_meanings()
+    return {name.lower(): _words(name) for name in names}
+
+
+def _words(name: str) -> str:
+    if name == "NOOP":
+        return "no button"
+    parts = [word.lower() for word in ("UP", "DOWN", "LEFT", "RIGHT", "FIRE") if word in name]
+    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
