@@ -79,7 +79,7 @@ class Arm:
         config = self.config
         name = str(config.explain.explainer)
         variant = self.suite.variants.get(self.method)
-        if variant is not None and (variant.explain or variant.collect):
+        if variant is not None and (variant.explain.keys() - {"explainer"} or variant.collect):
             plain = config.explain.model_copy(update={"explainer": "auto"})
             name += "-" + digest(config.collect, plain)[:6]
         return self.out / self.task.name / "explain" / name

@@ -25,6 +25,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
+from unstuck.bench.faults import explained, where
 from unstuck.config import Method, RunConfig
 from unstuck.errors import UnstuckError, did_you_mean
 from unstuck.llm.config import RECORDED, LLMConfig
@@ -160,7 +161,7 @@ class Suite(Settings):
         try:
             return RunConfig.model_validate(data)
         except ValidationError as error:
-            raise SuiteError(_explained(error, RunConfig, f"the settings of {method!r} on {task.name!r}")) from error
+            raise SuiteError(explained(error, RunConfig, f"the settings of {method!r} on {task.name!r}")) from error
 
     def _agent(self, task: SuiteTask) -> dict[str, Any]:
         vec = self._folder / task.vecnormalize if task.vecnormalize else None
@@ -228,7 +229,7 @@ def load_suite(path: Path) -> Suite:
     try:
         suite = Suite.model_validate(data)
     except ValidationError as error:
-        raise SuiteError(_explained(error, Suite, str(path), text)) from error
+        raise SuiteError(explained(error, Suite, str(path), text)) from error
     suite._folder = path.resolve().parent
     return _checked(suite, path, text)
 
@@ -238,22 +239,22 @@ def _checked(suite: Suite, path: Path, text: str) -> Suite:
     known = [*METHODS, *suite.variants]
     for what, names in (("methods", suite.methods), ("ours", (suite.ours,)), ("control", (suite.control,))):
         unknown = [n for n in names if n not in known]
-        problems += [f"{_where(path, text, (what,))}there is no method {n!r}.{did_you_mean(n, known)}" for n in unknown]
+        problems += [f"{where(path, text, (what,))}there is no method {n!r}.{did_you_mean(n, known)}" for n in unknown]
     for name, variant in suite.variants.items():
-        where = _where(path, text, ("variants", name, "base"))
+        place = where(path, text, ("variants", name, "base"))
         if variant.base not in METHODS:
-            problems.append(f"{where}there is no method {variant.base!r}.{did_you_mean(variant.base, METHODS)}")
+            problems.append(f"{place}there is no method {variant.base!r}.{did_you_mean(variant.base, METHODS)}")
         if name in METHODS or not re.match(NAME, name):
-            problems.append(f"{where}{name!r} cannot name a variant: choose another, of letters, digits, . _ + and -")
+            problems.append(f"{place}{name!r} cannot name a variant: choose another, of letters, digits, . _ + and -")
     for what, values in (
         ("methods", suite.methods), ("seeds", suite.seeds), ("tasks", [t.name for t in suite.tasks])
     ):  # fmt: skip
         if twice := sorted({str(v) for v in values if list(values).count(v) > 1}):
-            problems.append(f"{_where(path, text, (what,))}{what} has {', '.join(twice)} twice")
+            problems.append(f"{where(path, text, (what,))}{what} has {', '.join(twice)} twice")
     if problems:
         raise SuiteError("\n".join(problems))
     for i, task in enumerate(suite.tasks):
-        problems += [_where(path, text, ("tasks", i, field)) + words for field, words in _task_problems(suite, task)]
+        problems += [where(path, text, ("tasks", i, field)) + words for field, words in _task_problems(suite, task)]
     if problems:
         raise SuiteError("\n".join(problems))
     for task in suite.tasks:
@@ -282,51 +283,3 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(result.get(key), dict)
         result[key] = _merged(result[key], value) if both else value
     return result
-
-
-def _explained(error: ValidationError, model: type[BaseModel], what: str, text: str = "") -> str:
-    lines = []
-    for found in error.errors(include_url=False):
-        loc = tuple(found["loc"])
-        message = found["msg"].removeprefix("Value error, ")
-        if found["type"] == "extra_forbidden":
-            message = f"there is no setting of this name.{did_you_mean(str(loc[-1]), _fields(model, loc[:-1]))}"
-        lines.append(f"{_where(Path(what), text, loc) if text else what + ': '}{'.'.join(map(str, loc))}: {message}")
-    return "\n".join(lines)
-
-
-def _fields(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
-    """The settings that a model has at a place of its data."""
-    here: Any = model
-    for part in loc:
-        if isinstance(here, type) and issubclass(here, BaseModel) and part in here.model_fields:
-            here = here.model_fields[str(part)].annotation
-        inner = [a for a in get_args(here) if isinstance(a, type) and issubclass(a, BaseModel)]
-        here = inner[0] if inner else here
-    return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
-
-
-def _where(path: Path, text: str, loc: tuple[Any, ...]) -> str:
-    """`suite.toml, line 7: ` where the place is found in the text, else `suite.toml: `."""
-    best = 0
-    seen: dict[str, int] = {}
-    table: tuple[Any, ...] = ()
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]", line):
-            name = header[1]
-            table = tuple(name.replace('"', "").split("."))
-            if line.lstrip().startswith("[["):
-                seen[name] = seen.get(name, -1) + 1
-                table = (*table, seen[name])
-            elif table[0] in seen:
-                table = (table[0], seen[table[0]], *table[1:])
-            place: tuple[Any, ...] = table
-        elif key := re.match(r"\s*([A-Za-z0-9_.\"-]+)\s*=", line):
-            place = (*table, *key[1].replace('"', "").split("."))
-        else:
-            continue
-        common = min(len(place), len(loc))
-        # The longest match is the nearest, of equal ones the first; a part of what is meant will do.
-        if place[:common] == loc[:common] and common > best:
-            found, best = number, common
-    return f"{path}, line {found}: " if best else f"{path}: "
