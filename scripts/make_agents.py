@@ -126,7 +126,7 @@ def continued(recipe: Recipe, agent: Path) -> dict[str, Any]:
         task=TaskConfig(env=recipe.task, env_kwargs=recipe.env_kwargs),
         agent=AgentConfig(agent=str(agent)),
         train=TrainConfig(steps=recipe.continue_steps, seeds=SEEDS, method="ppo", jobs=1),
-        evaluate=EvaluateConfig(before_episodes=EPISODES, seed=FIRST_SEED),
+        evaluate=EvaluateConfig(episodes=7, before_episodes=EPISODES, seed=FIRST_SEED),
     )
     run = open_run(config, folder)
     train(run)
