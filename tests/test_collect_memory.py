@@ -105,7 +105,7 @@ def test_fewer_long_episodes_of_images_at_once() -> None:
     assert _room(image, 27_000) == 1
     assert _room(image, 1_000) == 4
     assert _room(gym.spaces.Dict({"a": image, "b": gym.spaces.Discrete(3)}), 1_000) == 4
-    assert _room(gym.spaces.Box(-1, 1, (376,)), 1_000) > 100
+    assert _room(gym.spaces.Box(-1, 1, (376,)), 1_000) > 8
 
 
 # ------------------------------------------------------------------------------------------------ snapshots
