@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def _sb3(env_id: str, folder: Path) -> Any:
 
     venv = DummyVecEnv([lambda: Monitor(gym.make(env_id)) for _ in range(8)])
     model = PPO("MlpPolicy", venv, n_steps=ROLLOUT // 8, batch_size=BATCH, n_epochs=EPOCHS, seed=0, device="cpu")
-    return lambda steps: model.learn(steps)
+    return lambda steps: partial(model.learn, steps)
 
 
 def _ours(env_id: str, folder: Path) -> Any:
@@ -86,7 +87,7 @@ def _ours(env_id: str, folder: Path) -> Any:
     config = TrainConfig(
         n_envs=16, n_steps=ROLLOUT // 16, batch_size=BATCH, n_epochs=EPOCHS, critic_warmup=0, threads=threads
     )
-    return lambda steps: Learner(space, config, Plan(), None, 0, steps, folder).learn(0)
+    return lambda steps: partial(Learner(space, config, Plan(), None, 0, steps, folder).learn, 0)
 
 
 WHO = {"sb3": _sb3, "ours": _ours}
@@ -97,12 +98,13 @@ def _work(who: str, env_id: str, steps: int, threads: int) -> None:
 
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as name:
-        learn = WHO[who](env_id, Path(name))
-        learn(ROLLOUT)
+        make = WHO[who](env_id, Path(name))
+        make(ROLLOUT)()
+        learn = make(steps)
         print("ready", flush=True)
         sys.stdin.readline()
         begun = time.perf_counter()
-        learn(steps)
+        learn()
         print(json.dumps(steps / (time.perf_counter() - begun)), flush=True)
 
 
