@@ -418,3 +418,126 @@ def test_states_in_words() -> None:
     ]  # fmt: skip
     with pytest.raises(TaskError, match="Did you mean velocity"):
         describe_states(describer, batch, ["velocty"])
+
+
+# --------------------------------------------------------------------- signs and feet of the larger robots
+
+
+def moved(env_id: str, joint: str, geom: str, by: float = 0.3) -> np.ndarray:
+    """How a geom moves in the torso's frame (x forward, y left, z up) when one joint of a robot at rest turns."""
+    import mujoco
+
+    core = make_env(env_id).unwrapped
+    core.reset(seed=0)
+    places = []
+    for angle in (0.0, by):
+        core.data.qpos[:] = core.init_qpos
+        core.data.qpos[core.model.joint(joint).qposadr[0]] += angle
+        mujoco.mj_forward(core.model, core.data)
+        places.append(core.data.geom(geom).xpos.copy())
+    return places[1] - places[0]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_joints_of_the_humanoid_move_as_the_card_says(side: str) -> None:
+    card = describer_for("Humanoid-v5").card
+    texts = dict(zip(card.variable_names, (v.description for v in card.variables), strict=True))
+    inwards = 1 if side == "right" else -1
+    foot = f"{side}_foot"
+    assert "negative = leg swung forward" in texts[f"{side}_hip_y"]
+    assert moved("Humanoid-v5", f"{side}_hip_y", foot, -0.3)[0] > 0.1
+    assert "positive = inwards" in texts[f"{side}_hip_x"]
+    assert inwards * moved("Humanoid-v5", f"{side}_hip_x", foot)[1] > 0.1
+    assert "negative = bent" in texts[f"{side}_knee"]
+    assert moved("Humanoid-v5", f"{side}_knee", foot, -0.3)[0] < -0.05  # the heel goes back
+    assert side in texts[f"{side}_knee"]
+    # Seen from the torso the legs go back where the torso bends backward, and left where it bends to the left.
+    assert "positive = backward" in texts["abdomen_y"]
+    assert moved("Humanoid-v5", "abdomen_y", foot)[0] < -0.1
+    assert "positive = torso bent to the left" in texts["abdomen_x"]
+    assert moved("Humanoid-v5", "abdomen_x", foot)[1] > 0.1
+
+
+@pytest.mark.parametrize("env_id", ["Humanoid-v5", "HumanoidStandup-v5"])
+def test_feet_of_the_humanoid_are_those_of_the_simulator(env_id: str) -> None:
+    env = make_env(env_id)
+    describer, data, model = describer_for(env), env.unwrapped.data, env.unwrapped.model
+    env.action_space.seed(3)
+    for seed in range(3):
+        env.reset(seed=seed)
+        for _ in range(25):
+            obs, _, terminated, *_ = env.step(env.action_space.sample())
+            for side in ("right", "left"):
+                body = model.body(f"{side}_foot").id
+                height = column(describer, f"{side}_foot_height", obs[None])[0]
+                assert height == pytest.approx(data.xipos[body][2], abs=0.06)  # a substep behind
+                touches = np.abs(data.cfrc_ext[body]).max() > 1e-6
+                assert column(describer, f"{side}_contact", obs[None])[0] == touches
+            if terminated:
+                break
+
+
+def test_feet_of_the_ant_touch_the_ground_when_the_simulator_says_so() -> None:
+    env = make_env("Ant-v5")
+    describer, data, model = describer_for(env), env.unwrapped.data, env.unwrapped.model
+    env.action_space.seed(0)
+    env.reset(seed=0)
+    seen = set()
+    for _ in range(150):
+        obs, *_ = env.step(0.3 * env.action_space.sample())
+        bodies = {b for c in data.contact[: data.ncon] for g in c.geom if (b := int(model.geom_bodyid[g]))}
+        for leg in range(1, 5):
+            flag = column(describer, f"contact_{leg}", obs[None])[0]
+            seen.add(flag)
+            body = int(model.jnt_bodyid[model.joint(f"ankle_{leg}").id])
+            if flag:
+                assert body in bodies or np.abs(data.cfrc_ext[body]).max() > 0
+    assert seen == {0.0, 1.0}
+    assert "contact_1" not in describer_for("Ant-v4").card.variable_names  # not in what it observes
+
+
+def test_the_upper_pole_leans_by_both_angles() -> None:
+    describer = describer_for("InvertedDoublePendulum-v5")
+    obs = play(make_env("InvertedDoublePendulum-v5"), 20)
+    angles = [column(describer, name, obs) for name in ("angle1", "angle2", "upper_lean")]
+    assert np.allclose(angles[0] + angles[1], angles[2])
+
+
+@pytest.mark.parametrize(("joint", "geom_of", "axis", "sign"), [("r_shoulder_pan_joint", "tips_arm", 1, 1),
+    ("r_shoulder_lift_joint", "tips_arm", 2, -1)])  # fmt: skip
+def test_the_arm_of_the_pusher_moves_as_the_card_says(joint: str, geom_of: str, axis: int, sign: int) -> None:
+    import mujoco
+
+    core = make_env("Pusher-v5").unwrapped
+    core.reset(seed=0)
+    before = core.data.body(geom_of).xpos.copy()
+    core.data.qpos[core.model.joint(joint).qposadr[0]] += 0.3
+    mujoco.mj_forward(core.model, core.data)
+    assert sign * (core.data.body(geom_of).xpos - before)[axis] > 0.1
+
+
+def test_the_links_of_the_swimmer_turn_as_the_card_says() -> None:
+    import mujoco
+
+    core = make_env("Swimmer-v5").unwrapped
+    for joint, body, rest in (("motor1_rot", "mid", "torso"), ("motor2_rot", "back", "mid")):
+        core.reset(seed=0)
+        core.data.qpos[:] = 0
+        core.data.qpos[core.model.joint(joint).qposadr[0]] = 0.3
+        mujoco.mj_forward(core.model, core.data)
+        turned = [np.arctan2(core.data.body(b).xmat[3], core.data.body(b).xmat[0]) for b in (body, rest)]
+        assert turned[0] - turned[1] > 0.2  # counter-clockwise seen from above
+
+
+@pytest.mark.parametrize(("action", "joint", "foot"), [(0, "hip1", 1), (2, "hip2", 3)])
+def test_hips_of_the_walker_swing_the_legs_as_the_card_says(action: int, joint: str, foot: int) -> None:
+    env = make_env("BipedalWalker-v3")
+    describer, ends = describer_for(env), []
+    for push in (1.0, -1.0):
+        env.reset(seed=0)
+        for _ in range(4):
+            obs, *_ = env.step(np.eye(4, dtype=np.float32)[action] * push)
+        core = env.unwrapped
+        ends.append((core.legs[foot].position[0] - core.hull.position[0], column(describer, joint, obs[None])[0]))
+    assert ends[0][0] > ends[1][0] + 0.1  # further forward
+    assert ends[0][1] > ends[1][1]

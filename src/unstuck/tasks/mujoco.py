@@ -312,5 +312,8 @@ def inverted_double_pendulum(env: Any) -> ColumnDescriber | None:
              lambda o: np.arctan2(o[:, 1], o[:, 3])),
             (var("angle2", "upper pole relative to the lower: 0 = in line", "rad", -_TURN, _TURN),
              lambda o: np.arctan2(o[:, 2], o[:, 4])),
+            (var("upper_lean", "upper pole against the vertical, angle1 + angle2; positive = leaning right",
+                 "rad", -_TURN, _TURN),
+             lambda o: np.arctan2(o[:, 1] * o[:, 4] + o[:, 3] * o[:, 2], o[:, 3] * o[:, 4] - o[:, 1] * o[:, 2])),
         ),
     )  # fmt: skip

@@ -15,6 +15,7 @@ from unstuck.tasks.builder import ColumnDescriber, Function, describer, number, 
 from unstuck.tasks.card import ActionSpec, Variable
 from unstuck.tasks.generic import action_spec
 from unstuck.tasks.kinematics import tilt_angles
+from unstuck.tasks.mujoco_feet import contacts, heights
 
 _TURN = math.pi + 1e-6
 
@@ -64,7 +65,7 @@ def _described(env: Any, texts: dict[str, str]) -> ActionSpec:
     return spec.model_copy(update={"descriptions": tuple(texts[name] for name in spec.names)})
 
 
-_FRONT_LEFT_FIRST = ("front left", "back left", "back right", "front right")
+_LEGS = ("front left", "back left", "back right", "front right")
 
 
 def ant(env: Any) -> ColumnDescriber | None:
@@ -73,12 +74,16 @@ def ant(env: Any) -> ColumnDescriber | None:
     if joints != [f"{part}_{i}" for i in range(1, 5) for part in ("hip", "ankle")]:
         return None
     texts = {}
-    for i, leg in enumerate(_FRONT_LEFT_FIRST, start=1):
+    for i, leg in enumerate(_LEGS, start=1):
         texts[f"hip_{i}"] = f"{leg} leg, positive = swung counter-clockwise seen from above"
         texts[f"ankle_{i}"] = f"{leg} foot, " + ("larger = lower" if i in (1, 4) else "larger = higher")
     columns, quaternion, here = _columns(core, len(joints))
     low, high = core._healthy_z_range
     contact = observation_size(env) > len(columns) + 4  # version 4 neither observes nor charges contacts
+    feet = [
+        (f"contact_{i}", f"{leg} foot", int(core.model.joint(f"ankle_{i}").id)) for i, leg in enumerate(_LEGS, start=1)
+    ]
+    feet = [(name, foot, int(core.model.jnt_bodyid[joint])) for name, foot, joint in feet]
     return describer(
         env,
         goal="Walk forward (+x) as fast as possible on four legs without turning over.",
@@ -100,22 +105,36 @@ def ant(env: Any) -> ColumnDescriber | None:
         ),
         columns=columns,
         action=_described(env, {name: "torque: " + text for name, text in texts.items()}),
-        derived=_orientation(quaternion),
+        derived=[*_orientation(quaternion), *contacts(env, len(columns) + 4, feet)],
         notes="How far it has come (x, y) is not part of the state." if not here else "",
     )
+
+
+_HUMANOID_JOINTS = {
+    "abdomen_z": "waist, twist: positive = hips turned left against the torso",
+    "abdomen_y": "waist, negative = torso bent forward, positive = backward",
+    "abdomen_x": "waist, positive = torso bent to the left",
+    **{
+        f"{side}_{joint}": f"{side} {text}"
+        for side in ("right", "left")
+        for joint, text in {
+            "hip_x": "hip, negative = leg spread outwards, positive = inwards",
+            "hip_z": "hip, twist of the leg",
+            "hip_y": "hip, negative = leg swung forward, positive = back",
+            "knee": "knee, negative = bent, about 0 = straight",
+        }.items()
+    },
+}
+"""What the signs of the joints mean; of the arms' oblique axes nothing short can be said."""
 
 
 def _humanoid(env: Any, goal: str, reward: str, termination: str) -> ColumnDescriber | None:
     core = env.unwrapped
     joints = _joints(core)
-    bends = {"x": "sideways", "y": "forwards and backwards", "z": "twist"}
-    texts = {
-        name: "knee, negative = bent" if name.endswith("knee")
-        else f"{name[:-2].replace('_', ' ')}, {bends[name[-1]]}" if name[-2:] in ("_x", "_y", "_z")
-        else name.replace("_", " ")
-        for name in joints
-    }  # fmt: skip
+    texts = {name: _HUMANOID_JOINTS.get(name, name.replace("_", " ")) for name in joints}
     columns, quaternion, here = _columns(core, len(joints))
+    feet = [(side, int(core.model.body(f"{side}_foot").id)) for side in ("right", "left")]
+    begin = len(columns) + 4
     return describer(
         env,
         goal=goal, reward=reward, termination=termination,
@@ -128,7 +147,11 @@ def _humanoid(env: Any, goal: str, reward: str, termination: str) -> ColumnDescr
         ),
         columns=columns,
         action=_described(env, {name: f"torque: {text}" for name, text in texts.items()}),
-        derived=_orientation(quaternion),
+        derived=[
+            *_orientation(quaternion),
+            *heights(env, begin, quaternion - 1, quaternion, [(f"{s}_foot_height", f"{s} foot", b) for s, b in feet]),
+            *contacts(env, begin, [(f"{s}_contact", f"{s} foot", b) for s, b in feet]),
+        ],
         notes="The state also holds inertias, body velocities and contact forces, which are not named here.",
     )  # fmt: skip
 
@@ -159,6 +182,13 @@ def humanoid_standup(env: Any) -> ColumnDescriber | None:
     )
 
 
+_PUSHER_JOINTS = {
+    "shoulder_pan": ", positive = the arm swings towards +y",
+    "shoulder_lift": ", positive = the arm goes down",
+    "elbow": ", 0 = straight, negative = bent",
+}
+
+
 def pusher(env: Any) -> ColumnDescriber | None:
     core = env.unwrapped
     near, far, control = (
@@ -170,6 +200,9 @@ def pusher(env: Any) -> ColumnDescriber | None:
     def apart(a: int, b: int) -> Function:
         return lambda o: np.linalg.norm(o[:, a : a + 3] - o[:, b : b + 3], axis=1)
 
+    def minus(a: int, b: int) -> Function:
+        return lambda o: o[:, a] - o[:, b]
+
     return describer(
         env,
         goal="Push a cylinder on a table to the goal with the tip of a seven-joint arm.",
@@ -179,7 +212,7 @@ def pusher(env: Any) -> ColumnDescriber | None:
         ),
         termination="Never ends early.",
         variables=(
-            *(var(name, "joint angle", "rad") for name in joints),
+            *(var(name, f"joint angle{_PUSHER_JOINTS.get(name, '')}", "rad") for name in joints),
             *(var(f"w_{name}", f"angular velocity of {name}", "rad/s") for name in joints),
             *(
                 var(f"{what}_{axis}", f"position of the {text}", "m")
@@ -193,5 +226,9 @@ def pusher(env: Any) -> ColumnDescriber | None:
         derived=(
             (var("tip_distance", "from the arm's tip to the cylinder", "m", 0), apart(14, 17)),
             (var("goal_distance", "from the cylinder to the goal", "m", 0), apart(17, 20)),
+            *((var(f"object_from_tip_{axis}", f"object_{axis} - tip_{axis}: where the tip must go to touch it", "m"),
+               minus(17 + i, 14 + i)) for i, axis in enumerate("xyz")),
+            *((var(f"goal_from_object_{axis}", f"goal_{axis} - object_{axis}: where the cylinder must go", "m"),
+               minus(20 + i, 17 + i)) for i, axis in enumerate("xy")),
         ),
-    )
+    )  # fmt: skip
