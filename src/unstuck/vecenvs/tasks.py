@@ -67,14 +67,14 @@ SPARSE_TASKS: dict[str, SparseReward] = {
     "SparseHalfCheetah-v5": SparseReward("HalfCheetah-v5", 5.0),
 }
 
-_ROTATES = "free bodies rotate and touch the ground otherwise in its MuJoCo"
+_APART = "the same actions from the same state lead elsewhere within 20 steps"
 DIFFERENT_TASKS: dict[str, str] = {
-    "Ant-v4": _ROTATES,
-    "Ant-v5": _ROTATES,
-    "Humanoid-v4": _ROTATES,
-    "Humanoid-v5": _ROTATES,
-    "HumanoidStandup-v4": _ROTATES,
-    "HumanoidStandup-v5": _ROTATES,
+    "Ant-v4": _APART,
+    "Ant-v5": _APART,
+    "Humanoid-v4": _APART,
+    "Humanoid-v5": _APART,
+    "HumanoidStandup-v4": _APART,
+    "HumanoidStandup-v5": _APART,
     "BipedalWalkerHardcore-v3": "states after the same actions are distributed otherwise",
     "Blackjack-v1": "observations are an array, not a tuple",
 }
