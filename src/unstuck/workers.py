@@ -1,9 +1,20 @@
-"""What every worker process does first."""
+"""What every process that computes does first."""
 
 from __future__ import annotations
 
 import os
 import threading
+
+
+def one_thread() -> None:
+    """Compute with one thread in this process from now on: torch's, and those of the library behind numpy's matrix
+    products. Networks are small, so that more threads only wait for each other; and rounding, with it every number of
+    a run, would depend on how many there are."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(1)
+    threadpool_limits(limits=1, user_api="blas")
 
 
 def end_with_parent(every: float = 1.0) -> None:

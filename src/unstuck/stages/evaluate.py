@@ -17,7 +17,7 @@ from unstuck.progress import Progress
 from unstuck.rollout import LIMIT_HINT, run_episodes, time_limit
 from unstuck.run import Run, digest, read_json, write_json
 from unstuck.stats import Interval, difference_interval, mean_interval
-from unstuck.workers import end_with_parent
+from unstuck.workers import end_with_parent, one_thread
 from unstuck.workspace import EnvMaker
 
 MODES = ("deterministic", "sampled")
@@ -79,10 +79,8 @@ def evaluate(run: Run, progress: Progress | None = None) -> dict[str, Any]:
 def episode_returns(root: str, mode: str, path: str, vecnormalize: str, episodes: int) -> tuple[list[float], int, int]:
     """In a worker process: the returns of `episodes` episodes, by seed, the environment steps they took, and how
     many were cut."""
-    import torch
-
     end_with_parent()
-    torch.set_num_threads(1)
+    one_thread()
     run = Run(root)
     make_env = EnvMaker(run.config.task)
     envs = [make_env() for _ in range(min(8, episodes))]

@@ -25,7 +25,7 @@ from unstuck.modulate.plan import Plan
 from unstuck.progress import Bar, Progress
 from unstuck.run import Draft, Run, digest, write_json
 from unstuck.vecenvs.choice import missed_speed
-from unstuck.workers import end_with_parent
+from unstuck.workers import end_with_parent, one_thread
 from unstuck.workspace import Workspace, open_describer
 
 
@@ -160,10 +160,8 @@ def commit(run: Run, job: Job, draft: Draft, seconds: float) -> None:
 
 def train_one(root: str, job: Job, folder: str) -> tuple[str, float]:
     """In a worker process: train and leave everything in the draft folder."""
-    import torch
-
     end_with_parent()
-    torch.set_num_threads(1)
+    one_thread()
     begun = time.monotonic()
     run = Run(root)
     space = Workspace(run)
