@@ -6,6 +6,7 @@ Each measurement is a process of its own, which has trained a little before the 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -53,8 +54,11 @@ def _run(who: str, env_id: str, steps: int, runs: int) -> float:
     """Steps per second in all of `runs` processes that start together."""
     threads = machine.cores() if runs == 1 else 1
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.speed.training", who, env_id, str(steps), str(threads)]
+    # As joblib has it in the workers of `train`: with a core each, numpy's matrix products take one thread.
+    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1") if runs > 1 else {}
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen(command, cwd=Path(__file__).parents[2], **pipes) for _ in range(runs)]
+    pipes |= {"cwd": Path(__file__).parents[2], "env": os.environ | single}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(runs)]
     for process in processes:
         if process.stdout.readline().strip() != "ready":  # type: ignore[union-attr]
             raise RuntimeError(f"{' '.join(command)} failed; its error is above")
