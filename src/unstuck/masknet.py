@@ -187,13 +187,15 @@ def train_mask(
         `return_blinded` (last rollout that ended an episode), `multiplier`.
     """
     import torch
+    from threadpoolctl import threadpool_limits
 
     task = space.config.task
     venv = make_vec_env(space.make_env, task.env, task.env_kwargs, n_envs, space.config.train.backend)
     gamma = float(space.agent.hyperparameters.get("gamma") or 0.99)
     env = MaskVecEnv(venv, space.actor, blinding, seed, gamma)
     follow = _Follow(env, blinding)
-    with torch.random.fork_rng(devices=[]):
+    # One thread: at this size several spend their time waiting for each other.
+    with torch.random.fork_rng(devices=[]), threadpool_limits(limits=1, user_api="blas"):
         model = FastPPO(
             _policy(env.observation_space), env, learning_rate=3e-4, n_steps=n_steps, batch_size=256, n_epochs=10,
             gamma=gamma, ent_coef=0.0, seed=seed, device="cpu",

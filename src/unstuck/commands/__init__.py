@@ -46,5 +46,6 @@ COMMANDS = {
     "agents": Command("Stuck agents that ship with Unstuck: list them, or show all of one.", "shipped:agents"),
     "watch": Command("Write an agent's episodes as a GIF, without a screen.", "shipped:watch", True),
     "bench": Command("Compare methods on many tasks and seeds at equal budgets.", "bench:bench", short_forms=False),
+    "fidelity": Command("Measure whether the steps that explanations call critical matter.", "fidelity:fidelity"),
     "demo": Command("The main job on an agent that ships with Unstuck.", "stages:demo"),
 }
