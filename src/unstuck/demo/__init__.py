@@ -22,7 +22,8 @@ def demo_config() -> RunConfig:
         task=TaskConfig(env="MountainCar-v0"),
         agent=AgentConfig(agent=str(AGENT)),
         llm=LLMConfig(model="recorded"),
-        train=TrainConfig(steps=45_000),
+        # With or without EnvPool, the same numbers.
+        train=TrainConfig(steps=45_000, backend="gymnasium"),
     )
 
 
