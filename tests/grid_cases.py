@@ -48,7 +48,15 @@ class OneStep(gym.Env):
 if ONE_STEP not in gym.registry:
     gym.register(ONE_STEP, OneStep)
 
-SMALL = {"n_envs": 4, "n_steps": 32, "batch_size": 64, "n_epochs": 2, "critic_warmup": 128, "jobs": 1}
+SMALL = {
+    "n_envs": 4,
+    "n_steps": 32,
+    "batch_size": 64,
+    "n_epochs": 2,
+    "critic_warmup": 128,
+    "jobs": 1,
+    "late_checkpoints": 1,
+}
 
 
 def config(env_id, agent, *, explain=None, llm="", **train):

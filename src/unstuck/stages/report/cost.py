@@ -31,6 +31,8 @@ def _llm(data: RunData) -> list[tuple[str, str]]:
     explainer = facts.get("explainer") or (data.guidance.provenance.explainer if data.guidance else "")
     if explainer == "search":
         return [("Language model", "none was used (LLM-free explainer)")]
+    if explainer in ("statemask", "rice"):
+        return [("Language model", "none was used (mask network)")]
     if explainer != "llm" and "tokens_in" not in facts:
         return []
     cost = facts.get("cost_usd")

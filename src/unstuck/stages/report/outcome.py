@@ -92,7 +92,8 @@ def _verdict(run: Run, scores: Scores | None) -> tuple[str, str, Direction]:
     if not guided:
         ppo, before = scores.arms[CONTROL], scores.before
         return f"Only PPO was continued, without guidance: {_against(ppo, before, 'before')}.", "", "unknown"
-    arm = run.config.train.method if run.config.train.method in guided else guided[0]
+    wanted = run.config.train.name or run.config.train.method
+    arm = wanted if wanted in guided else guided[0]
     name = arm_name(arm)
     if CONTROL not in scores.arms:
         text = f"{name}: {_against(scores.arms[arm], scores.before, 'before')}."

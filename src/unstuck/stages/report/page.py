@@ -151,6 +151,9 @@ def _coach(guidance: Guidance, data: RunData) -> str:
     explainer = source.explainer or str(facts.get("explainer") or "")
     if explainer == "search":
         return "the LLM-free explainer (value drops for where, search in the simulator for what); no language model"
+    if explainer in ("statemask", "rice"):
+        paper = "StateMask" if explainer == "statemask" else "RICE"
+        return f"a mask network, trained as {paper} has it; no language model"
     if explainer != "llm":
         return "a person (guidance written by hand)" if explainer == "by hand" else explainer
     model = source.model or str(facts.get("model") or "")

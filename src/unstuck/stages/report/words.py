@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unstuck.guidance import Action, AnyOf, Condition, Progress, Term, Verdict, When
+from unstuck.methods import METHODS
 from unstuck.tasks.card import TaskCard
 
 _OPS = {"<": "below", "<=": "at most", ">": "above", ">=": "at least", "==": "equal to", "!=": "other than"}
@@ -20,16 +21,11 @@ VERDICTS: Mapping[str, tuple[str, str]] = {
 }
 """Status of a verdict → (class of the badge, the word on it)."""
 
-ARMS = {
-    "ppo": "PPO continued",
-    "unstuck": "Unstuck",
-    "ultra-a": "ULTRA-A",
-    "ultra-r": "ULTRA-R",
-    "ultra-ra": "ULTRA-RA",
-}
+ARMS: dict[str, str] = {name: spec.label for name, spec in METHODS.items()}
 
 
 def arm_name(arm: str) -> str:
+    """A method's label; an arm with a name of its own (`--train.name`) is called by it."""
     return ARMS.get(arm, arm)
 
 
