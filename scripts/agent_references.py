@@ -94,26 +94,20 @@ def heuristic_walker(env: Any) -> Act:
 
 
 def reach(env: Any) -> Act:
-    """Reacher: joint torques towards the target through the transposed Jacobian of the fingertip, damped."""
+    """Reacher: the joint angles at which the fingertip is on the target (of two, the nearer), by a damped spring."""
+    upper, lower = 0.1, 0.11
 
     def act(obs: Any) -> np.ndarray:
-        angles = np.arctan2(obs[2:4], obs[0:2])
-        total = angles[0] + angles[1]
-        a, b = 0.1, 0.11
-        jacobian = np.array(
-            [
-                [-a * math.sin(angles[0]) - b * math.sin(total), -b * math.sin(total)],
-                [a * math.cos(angles[0]) + b * math.cos(total), b * math.cos(total)],
-            ]
-        )
-        # The observation ends with fingertip - target.
-        torque = -REACH_GAIN * (jacobian.T @ obs[8:10]) - REACH_DAMPING * obs[6:8]
-        return np.clip(torque, -1, 1).astype(np.float32)
+        angles, (x, y), speeds = np.arctan2(obs[2:4], obs[0:2]), obs[4:6], obs[6:8]
+        cosine = np.clip((x * x + y * y - upper**2 - lower**2) / (2 * upper * lower), -1.0, 1.0)
+        ways = []
+        for elbow in (math.acos(cosine), -math.acos(cosine)):
+            shoulder = math.atan2(y, x) - math.atan2(lower * math.sin(elbow), upper + lower * math.cos(elbow))
+            ways.append((np.array([shoulder, elbow]) - angles + math.pi) % (2 * math.pi) - math.pi)
+        way = min(ways, key=lambda w: np.abs(w).max())
+        return np.clip(0.2 * way - 0.03 * speeds, -1, 1).astype(np.float32)
 
     return act
-
-
-REACH_GAIN, REACH_DAMPING = 10.0, 0.05
 
 
 def follow_ball(env: Any) -> Act:
