@@ -11,11 +11,14 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import os
+import statistics
 import sys
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from unstuck import tasks
 from unstuck.checks import EnvCheck, check_env
@@ -31,7 +34,10 @@ FAMILIES = {
         "Reacher-v5", "Pusher-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5", "SparseHopper-v5",
         "SparseWalker2d-v5", "SparseHalfCheetah-v5",
     ),
-    "Atari": ("UnstuckPong-v0", "PongNoFrameskip-v4", "ALE/Pong-v5"),
+    "Atari": (
+        "UnstuckPong-v0", "PongNoFrameskip-v4", "ALE/Pong-v5", "ALE/Breakout-v5", "ALE/Freeway-v5", "ALE/Boxing-v5",
+        "ALE/SpaceInvaders-v5",
+    ),
     "MiniGrid": (
         "MiniGrid-Empty-8x8-v0", "MiniGrid-DoorKey-8x8-v0", "MiniGrid-UnlockPickup-v0", "MiniGrid-KeyCorridorS3R2-v0",
         "MiniGrid-FourRooms-v0", "MiniGrid-MultiRoom-N4-S5-v1", "MiniGrid-LavaCrossingS9N2-v0",
@@ -39,6 +45,8 @@ FAMILIES = {
     ),
     "Toy text": ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "CliffWalkingSlippery-v1", "Taxi-v4"),
 }  # fmt: skip
+KWARGS = {f"ALE/{game}-v5": {"obs_type": "ram"} for game in ("Breakout", "Freeway", "Boxing", "SpaceInvaders")}
+"""Keyword arguments of those that are described only with them."""
 PACKAGES = ("gymnasium", "mujoco", "Box2D", "ale-py", "minigrid", "numpy")
 
 HEAD = """\
@@ -49,16 +57,19 @@ Made by `{command}` with {versions}; do not edit it by hand.
 `unstuck check-env ID` runs an environment with random actions over whole episodes ({seeds} seeds here), branches each
 run at its start, in its middle and just before its end, and compares every observation, reward and flag after a
 restore with the original, bit by bit, over the end of the episode and into the next. It holds the card against
-{states} states of random play (and as many of an agent with `--agent`): every variable finite and within the range
-that the card gives, the same value for the same state. It exits with 1 if anything is wrong. From Python:
-`unstuck.checks.check_env`.
+{states} states of random play (and as many of an agent with `--agent`; here of the stuck agents that ship with
+Unstuck, on their tasks): every variable finite and within the range that the card gives, the same value for the same
+state. It exits with 1 if anything is wrong. From Python: `unstuck.checks.check_env`. For an environment of your own see
+[own-tasks.md](own-tasks.md).
 
 - **snapshots**: how a state is saved and restored; `replay` means from the seed, step by step.
 - **compared**: results compared bit by bit. **limit**: whether random play *reached* the time limit in a compared run,
   or the environment's own limit was *shortened* for one more run (because random play ends earlier, or the limit is
   above 2,000 steps), or there is *none*, or none that was reached.
 - **tokens**: of the longest state in words, estimated at 3.5 characters each.
+- **card**: whether it is true of all states looked at, and of whose play: an agent's (*and agent*) or random alone.
 - **step, save, restore, describe**: microseconds, on two shared CPU cores; describing is for one state in a batch.
+  **steps**: what a restore costs in steps of the environment.
 
 """
 
@@ -79,10 +90,12 @@ argument `observation` of `--env-kwargs` chooses, because agents see them throug
 | `ALE/...` | `raw` (default) | the emulator's frames |
 | `UnstuckPong-v0` | | Pong as its objects, from the RAM, scaled; actions stay, up, down; every 4th frame, sticky |
 
-Of Atari games only Pong has a describer; others get the generic one (brightness of patches). Its objects come from
-the RAM in `UnstuckPong-v0`, and are found by colour in pixels: the screen in colour (210, 160, 3), which shows no
-speed, or 84 x 84 grey frames of the whole screen, one or a stack, channels first or last. `UnstuckPong-v0` takes
-`frameskip` (4) and `repeat_action_probability` (0.25).
+Of Atari games Pong is described from the objects of `UnstuckPong-v0`, from the RAM (`obs_type` `ram`), and from pixels,
+where its objects are found by colour: the screen in colour (210, 160, 3), which shows no speed, or 84 x 84 grey frames
+of the whole screen, one or a stack, channels first or last. Breakout, Freeway, Boxing and Space Invaders are described
+from the RAM: `--env-kwargs '{"obs_type": "ram"}'`, with `"frame_stack": 2` beside it to show what moves how fast. Every
+address is held against frames in tests/test_tasks_atari.py. Other games, and these in pixels, get the generic card
+(brightness of patches). `UnstuckPong-v0` takes `frameskip` (4) and `repeat_action_probability` (0.25).
 
 Actions of Atari games are made sticky by Unstuck and not by the emulator: its saved state leaves out which action it
 repeats, so that its own sticky actions cannot be branched exactly. An environment made with `gymnasium.make` and
@@ -95,24 +108,44 @@ MiniGrid 3.2.0 lacks the pattern files of its `MiniGrid-WFC-...` environments; t
 def check(env_id: str, seeds: int, states: int) -> EnvCheck | str:
     """The check of one task, or why there is none."""
     warnings.simplefilter("ignore")
-    make_env = partial(tasks.make_env, env_id)
+    make_env = partial(tasks.make_env, env_id, KWARGS.get(env_id))
     try:
-        return check_env(make_env, tasks.describer_for(env_id), seeds=range(seeds), states=states)
+        describer = tasks.describer_for(env_id, **KWARGS.get(env_id, {}))
+        return check_env(make_env, describer, seeds=range(seeds), states=states, actor=shipped_actor(env_id, make_env))
     except TaskError as error:
         return str(error)
+
+
+def shipped_actor(env_id: str, make_env: Callable[[], Any]) -> Any:
+    """The first stuck agent that ships for a task, ready to play; None where there is none."""
+    from unstuck.agents import Actor, build_policy, load_agent
+    from unstuck.stuck import stuck_agents
+
+    entry = next((a for a in stuck_agents() if a.task == env_id and not a.env_kwargs), None)
+    if entry is None:
+        return None
+    env = make_env()
+    try:
+        agent = load_agent(entry.path, vecnormalize=entry.vecnormalize)
+        return Actor(
+            build_policy(agent, env.observation_space, env.action_space), agent.normalization, env.action_space
+        )
+    finally:
+        env.close()
 
 
 def row(env_id: str, c: EnvCheck | str) -> str:
     """One line of the table."""
     if isinstance(c, str):
-        return f"| {env_id} | not checked: {c} | | | | | | | | | |"
+        return f"| {env_id} | not checked: {c} | | | | | | | | | | |"
     exact = "exact" if c.exact else "**NOT EXACT**"
-    card = "true" if not c.problems else "**" + "; ".join(c.problems) + "**"
+    card = ("true, and agent" if c.agent_states else "true") if not c.problems else "**" + "; ".join(c.problems) + "**"
     costs = (c.step_seconds, c.save_seconds, c.restore_seconds, c.describe_seconds)
     shown = " | ".join(f"{1e6 * s:.0f}" if s > 2e-6 else f"{1e6 * s:.1f}" for s in costs)
+    name = f"{env_id} (RAM)" if env_id in KWARGS else env_id
     return (
-        f"| {env_id} | {c.strategy}: {exact} | {c.compared:,} | {c.limit} | {c.variables} | {card} | {c.state_tokens} "
-        f"| {shown} |"
+        f"| {name} | {c.strategy}: {exact} | {c.compared:,} | {c.limit} | {c.variables} | {card} | {c.state_tokens} "
+        f"| {shown} | {c.restore_steps:.2g} |"
     )
 
 
@@ -127,14 +160,37 @@ def page(found: dict[str, EnvCheck | str], seeds: int, states: int, command: str
             shown = "MiniGrid-DoorKey-8x8-v0"
         if shown is not None and isinstance(c := found[shown], EnvCheck):
             parts.append(f"A state of {shown}, as the language model reads it:\n\n> {c.example}\n\n")
+    parts.append(costs_by_family(found))
     ok = sum(isinstance(c, EnvCheck) and c.ok for c in found.values())
     parts.append(f"{ok} of {len(found)} are ok.\n\n{NOTES}")
     return "".join(parts)
 
 
+def costs_by_family(found: dict[str, EnvCheck | str]) -> str:
+    """What a snapshot costs in each family: medians over its tasks."""
+    lines = [
+        "## What a snapshot costs\n",
+        "Medians over the tasks of a family; restoring in steps of the environment is what verification pays for each "
+        "branch.\n",
+        "| family | snapshots | step | save | restore | restore in steps |",
+        "|---|---|---|---|---|---|",
+    ]
+    for family, ids in FAMILIES.items():
+        checks = [c for i in ids if isinstance(c := found[i], EnvCheck)]
+        if not checks:
+            continue
+        kinds = ", ".join(sorted({c.strategy for c in checks}))
+        times = [
+            statistics.median(getattr(c, f"{what}_seconds") for c in checks) for what in ("step", "save", "restore")
+        ]
+        shown = " | ".join(f"{1e6 * t:.0f}" for t in times)
+        lines.append(f"| {family} | {kinds} | {shown} | {statistics.median(c.restore_steps for c in checks):.2g} |")
+    return "\n".join(lines) + "\n\n"
+
+
 TABLE_HEAD = (
-    "| task | snapshots | compared | limit | variables | card | tokens | step | save | restore | describe |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|"
+    "| task | snapshots | compared | limit | variables | card | tokens | step | save | restore | describe | steps |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 

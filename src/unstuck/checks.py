@@ -119,6 +119,11 @@ class EnvCheck:
         return float(np.mean([r.restore_seconds for r in self.snapshots]))
 
     @property
+    def restore_steps(self) -> float:
+        """What restoring a snapshot costs, in steps of the environment."""
+        return self.restore_seconds / self.step_seconds if self.step_seconds > 0 else math.inf
+
+    @property
     def compared(self) -> int:
         """Results (observation, reward, both flags) that were compared bit by bit."""
         return sum(branch.compared for report in self.snapshots for branch in report.branches)
@@ -135,7 +140,8 @@ class EnvCheck:
         lines.append(f"  a state in words: about {self.state_tokens} tokens, such as\n    {self.example}")
         costs = (self.step_seconds, self.save_seconds, self.restore_seconds, self.describe_seconds)
         names = ("step", "save", "restore", "describe")
-        lines.append("  microseconds: " + ", ".join(f"{n} {1e6 * s:.0f}" for n, s in zip(names, costs, strict=True)))
+        shown = ", ".join(f"{n} {1e6 * s:.0f}" for n, s in zip(names, costs, strict=True))
+        lines.append(f"  microseconds: {shown}; a restore costs as much as {self.restore_steps:.2g} steps")
         return "\n".join(lines)
 
     def _snapshot_lines(self) -> Iterator[str]:
@@ -359,6 +365,9 @@ def _gaps(card: TaskCard) -> list[str]:
     bare = [v.name for v in card.variables if not v.description and _is_numbered(v.name)]
     if bare:
         gaps.append(f"without a name or description that says anything: {_some(bare)}")
+    short = [v.name for v in card.variables if not v.description and v.name not in bare]
+    if short:
+        gaps.append(f"without a description: {_some(short)}")
     return gaps
 
 
