@@ -41,6 +41,9 @@ SHARES = (0.1, 0.2, 0.3, 0.4)
 SPAN = 10
 """Steps over which a fall of the value counts."""
 DRAWS = 2_000
+"""Bootstrap samples."""
+LONGEST = 10_000
+"""Steps after which a branch is cut."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +123,20 @@ def most_critical(score: np.ndarray, length: int) -> int:
 class _Branch:
     env: int
     rng: np.random.Generator
-    actions: np.random.Generator
+    """Of the agent's own actions, drawn at every step whether taken or not."""
+    chance: np.random.Generator
     observation: Any
-    left: int
+    random: int
     """Random actions still to be taken."""
+    left: int
+    """Steps until the branch is cut."""
     deterministic: bool
     total: float = 0.0
     over: bool = False
+
+
+Window = tuple[int, int, int]
+"""Index of an episode, first step, length."""
 
 
 class Branching:
@@ -134,49 +144,55 @@ class Branching:
 
     Args:
         repeats: pairs of branches for each window.
+        at_once: branches side by side, at most.
     """
 
     def __init__(
-        self, actor: Actor, env_factory: EnvFactory, snapshotter: Snapshotter, *, repeats: int = 2, seed: int = 0
-    ):
+        self, actor: Actor, env_factory: EnvFactory, snapshotter: Snapshotter, *, repeats: int = 2, seed: int = 0,
+        at_once: int = 32,
+    ):  # fmt: skip
         self.actor, self.repeats, self.seed = actor, repeats, seed
-        self.pool = BranchPool(env_factory, 2 * repeats, snapshotter)
-        self._known: dict[tuple[int, int, int], float] = {}
+        self.pool = BranchPool(env_factory, max(2, at_once // 2 * 2), snapshotter)
 
-    def change(self, episode: Episode, start: int, length: int) -> float:
+    def changes(self, windows: Sequence[Window], episodes: Mapping[int, Episode]) -> dict[Window, float]:
         """Mean over the pairs of (return with the agent's own actions - with random ones in the window)."""
-        key = (episode.index, start, length)
-        if key not in self._known:
-            self._known[key] = self._measure(episode, start, length)
-        return self._known[key]
+        # Neighbours in time are branched together, so that what one had to be replayed for serves the next.
+        pairs = [(w, k) for w in sorted(set(windows)) for k in range(self.repeats)]
+        found: dict[Window, list[float]] = {w: [] for w, _ in pairs}
+        size = len(self.pool.envs) // 2
+        for first in range(0, len(pairs), size):
+            chunk = pairs[first : first + size]
+            branches = [
+                self._begin(2 * i + b, episodes[w[0]], w, k, b) for i, (w, k) in enumerate(chunk) for b in (0, 1)
+            ]
+            while going := [b for b in branches if not b.over]:
+                for deterministic in (True, False):
+                    self._step([b for b in going if b.deterministic == deterministic])
+            for i, (window, _) in enumerate(chunk):
+                found[window].append(branches[2 * i].total - branches[2 * i + 1].total)
+        return {w: float(np.mean(d)) for w, d in found.items()}
 
-    def _measure(self, episode: Episode, start: int, length: int) -> float:
-        branches = []
-        for i in range(2 * self.repeats):
-            noise = [self.seed, episode.index, start, i // 2]
-            self.pool.place(i, episode, start, noise_seed=int(np.random.SeedSequence(noise).generate_state(1)[0]))
-            own, random = (np.random.default_rng([*noise, k]) for k in (1, 2))
-            observation = episode.observation(start)
-            branches.append(_Branch(i, own, random, observation, length if i % 2 else 0, episode.deterministic))
-        for _ in range(max(1, len(episode) - start) if episode.ending == "cut" else 100_000):
-            if not self._step([b for b in branches if not b.over]):
-                break
-        totals = np.array([b.total for b in branches])
-        return float(np.mean(totals[0::2] - totals[1::2]))
+    def _begin(self, env: int, episode: Episode, window: Window, pair: int, random: int) -> _Branch:
+        _, start, length = window
+        noise = [self.seed, episode.index, start, pair]
+        self.pool.place(env, episode, start, noise_seed=int(np.random.SeedSequence(noise).generate_state(1)[0]))
+        own, chance = (np.random.default_rng([*noise, k]) for k in (1, 2))
+        # Tasks without a time limit: no farther than the episode was followed.
+        limit = len(episode) - start if episode.ending == "cut" else LONGEST
+        return _Branch(env, own, chance, episode.observation(start), length * random, limit, episode.deterministic)
 
-    def _step(self, going: Sequence[_Branch]) -> bool:
+    def _step(self, going: Sequence[_Branch]) -> None:
         if not going:
-            return False
-        rngs = [b.rng for b in going]
-        own = self.actor.act(stack([b.observation for b in going]), going[0].deterministic, rngs)
+            return
+        own = self.actor.act(stack([b.observation for b in going]), going[0].deterministic, [b.rng for b in going])
         for branch, action in zip(going, own, strict=True):
-            if branch.left:
-                action = random_action(self.actor.action_space, branch.actions)
-                branch.left -= 1
+            if branch.random:
+                action = random_action(self.actor.action_space, branch.chance)
+                branch.random -= 1
             branch.observation, reward, terminated, truncated, _ = self.pool.step(branch.env, action)
             branch.total += reward
-            branch.over = terminated or truncated
-        return True
+            branch.left -= 1
+            branch.over = terminated or truncated or not branch.left
 
 
 def random_action(space: gym.Space, rng: np.random.Generator) -> Any:
@@ -204,16 +220,20 @@ def measure(
     used = [(e, found) for e, found in named if all(f is not None for f in found.values())]
     if not used:
         raise RunError(f"there is no episode in which each of {', '.join(scores)} names a critical step")
-    cells: dict[tuple[str, float], tuple[np.ndarray, float]] = {}
+    windows: dict[tuple[str, float], list[Window]] = {}
     for share in shares:
-        lengths = [max(1, round(share * len(e))) for e, _ in used]
-        relative = float(np.mean([n / len(e) for n, (e, _) in zip(lengths, used, strict=True)]))
         for name in scores:
-            changes = [
-                abs(branching.change(e, most_critical(found[name], n), n))  # type: ignore[arg-type]
+            lengths = [max(1, round(share * len(e))) for e, _ in used]
+            windows[name, share] = [
+                (e.index, most_critical(found[name], n), n)  # type: ignore[arg-type]
                 for n, (e, found) in zip(lengths, used, strict=True)
             ]
-            cells[name, share] = np.array(changes), relative
+    by_index = {e.index: e for e, _ in used}
+    change = branching.changes([w for each in windows.values() for w in each], by_index)
+    cells = {
+        cell: (np.array([abs(change[w]) for w in each]), float(np.mean([w[2] / len(by_index[w[0]]) for w in each])))
+        for cell, each in windows.items()
+    }
     largest = max(float(d.max()) for d, _ in cells.values())
     rows = [_row(name, share, d, largest, relative) for (name, share), (d, relative) in cells.items()]
     return Measured(tuple(rows), len(used), branching.pool.steps, largest)
