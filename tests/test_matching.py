@@ -240,6 +240,26 @@ def worth_plainly(term, row):
     return worth(term.model_copy(update={"when": ()}), row) if plainly(term.when, row) else 0.0
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_terms_of_many_rows_are_those_of_each_row(monkeypatch, exact):
+    from unstuck.matching import terms as module
+
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(module, "BLOCK", 1000)
+
+    def when():
+        clause = tuple(Condition(variable="y", op=">", value=float(v)) for v in rng.normal(size=2))
+        return (AnyOf(any=clause),) * (1 if exact else masks.MAX_LAYERS + 1)
+
+    many = [Term(variable=str(rng.choice(NAMES)), weight=float(rng.normal()), cap=2.0, when=when()) for _ in range(70)]
+    values = rng.normal(size=(50, 3))
+    found = Terms(many, NAMES)
+    assert (found._masks is not None) == exact
+    one_by_one = [found(row[None])[0] for row in values]
+    np.testing.assert_allclose(found(values), one_by_one, rtol=1e-12)
+    np.testing.assert_allclose(found(values), found.each(values).sum(axis=1), atol=1e-12)
+
+
 @given(st.floats(-1e6, 1e6), st.floats(1e-9, 1e3))
 def test_reach_ends_at_the_last_number_within_the_tolerance(point, tolerance):
     low, high = (float(x[0]) for x in reach(np.array([point]), tolerance))

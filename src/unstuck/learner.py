@@ -19,6 +19,7 @@ from unstuck.errors import AgentError
 from unstuck.guidance import Guidance
 from unstuck.modulate.attach import Modulation
 from unstuck.modulate.execution import attach_execution
+from unstuck.modulate.hindsight import attach_hindsight
 from unstuck.modulate.imitation import Imitation
 from unstuck.modulate.plan import Plan
 from unstuck.ppo.fast import FastPPO
@@ -71,6 +72,8 @@ class Learner:
             self.imitation = Imitation(self.model, self.guide, plan.imitate)
         if self.guide is not None and plan.execute and plan.log_prob != "own":
             attach_execution(self.model, self.guide, plan.log_prob)
+        self.hindsight = attach_hindsight(self.model, self.guide) if self.guide is not None else None
+        """Looks at whole rollouts in place of steps; None where guidance is computed at each step, or not at all."""
 
     def learn(self, first_step: int) -> dict[str, Any]:
         """Train for `steps`; write curve.jsonl, agent.zip and late checkpoints. `first_step`: what the arm was

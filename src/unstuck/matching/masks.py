@@ -167,6 +167,14 @@ class Masks:
         bits = self.bits(self.values(values)).view(np.uint8)
         return np.unpackbits(bits, axis=1, count=len(self._pieces), bitorder="little").view(bool)
 
+    def pairs(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, V) values of variables → what `all` says, as rows (M,) and pieces (M,) in order; quick if few hold."""
+        bits = self.bits(self.values(values)).view(np.uint8)
+        filled = np.flatnonzero(bits != 0)
+        each = np.flatnonzero(np.unpackbits(bits.ravel().take(filled), bitorder="little").view(bool))
+        rows, byte = np.divmod(filled.take(each >> 3), bits.shape[1])
+        return rows, byte * 8 + (each & 7)
+
     def _lowest(self, bits: np.ndarray) -> np.ndarray:
         """(N, bytes) → (N,) the number of the lowest bit that is set, `len(self)` where none is."""
         where = bits.astype(bool).argmax(axis=1)

@@ -12,6 +12,8 @@ from unstuck.matching.masks import Masks
 
 SPARSE = 64
 """From this number of terms on only those whose condition holds are computed."""
+BLOCK = 2**19
+"""Rows times terms that are computed at once: more would not fit the cache."""
 
 
 class Terms:
@@ -34,6 +36,7 @@ class Terms:
         self._any_abs, self._any_when = bool(self._abs.any()), any(t.when for t in terms)
         # Each term's truth is wanted here, and not only the first: without limit on the cuts, bits are exact.
         masks = Masks([clauses_of(t.when, column) for t in terms], max_cuts=None)
+        self._masks = masks if masks.exact else None
         self._hold = masks.all if masks.exact else Conditions([t.when for t in terms], names)
 
     def each(self, values: np.ndarray) -> np.ndarray:
@@ -43,9 +46,15 @@ class Terms:
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """(N, V) values → (N,) sum of the terms."""
+        most = max(1, BLOCK // max(1, self._count))
+        if len(values) > most:
+            return np.concatenate([self(values[i : i + most]) for i in range(0, len(values), most)])
         if not self._any_when or self._count < SPARSE:
             return self.each(values).sum(axis=1)
-        rows, terms = np.divmod(np.flatnonzero(self._hold(values)), self._count)
+        if self._masks is not None:
+            rows, terms = self._masks.pairs(values)
+        else:
+            rows, terms = np.divmod(np.flatnonzero(self._hold(values)), self._count)
         worth = self._excess(values[rows, self._columns.take(terms)], terms)
         return np.bincount(rows, worth, minlength=len(values))
 

@@ -106,13 +106,7 @@ class Imitation:
         Returns:
             (n_envs,) bool, where there is a suggestion, and (M, ...) the suggested actions there; None for nowhere.
         """
-        advice = self._source.acted
-        hit = advice >= 0
-        if not hit.any():
-            return None
-        space = self._source.action_space
-        own = mode[hit] if mode is not None else np.zeros((int(hit.sum()), *(space.shape or ())), space.dtype)
-        return hit, self._source.targets(advice[hit], own)
+        return self._source.suggestions(self._source.acted, mode)
 
     def record(self, losses: list[float]) -> None:
         """Takes the losses of minibatches, before `coefficient`."""

@@ -6,8 +6,8 @@ and so sees raw observations.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium import spaces
@@ -20,12 +20,20 @@ from unstuck.rollout import stack
 from unstuck.tasks.builder import ColumnDescriber
 from unstuck.tasks.card import Describer
 
+if TYPE_CHECKING:
+    from unstuck.modulate.hindsight import Hindsight
+
 
 class GuidanceVecEnv(VecEnvWrapper):
     """Matches advice at each vector step, adds guidance rewards, and executes suggestions where asked to.
 
     Rewards are given for the state that a step leads to, the terminal one included, as the task gives its own.
+
+    Attributes:
+        hindsight: if set, steps are only told to it: rewards are passed through, and `acted` stays as it is.
     """
+
+    hindsight: Hindsight | None = None
 
     def __init__(self, venv: VecEnv, guidance: Guidance, describer: Describer, plan: Plan, total_steps: int):
         super().__init__(venv)
@@ -41,6 +49,7 @@ class GuidanceVecEnv(VecEnvWrapper):
         self._reward_of = np.array([a.reward or 0.0 for a in rewarding] + [0.0]) * guidance.reward_scale
         terms = plan.reward_terms(guidance)
         self._terms = Terms(terms, names) if terms else None
+        self._rewards = self._terms is not None or self._reward_matcher is not None
         used = [m.variables for m in (self._matcher, self._reward_matcher, self._terms) if m is not None]
         self._variables = computing(describer, set().union(*used))
         self._hold = np.array([a.hold for a in acting] + [0])
@@ -59,6 +68,8 @@ class GuidanceVecEnv(VecEnvWrapper):
         """Since the last `take_counts`: states seen, states with advice, guidance reward before annealing."""
 
     def reset(self) -> Any:
+        if self.hindsight is not None:
+            self.hindsight.settle()
         obs = self.venv.reset()
         self._held[:] = -1
         self._look(self._variables(obs))
@@ -71,14 +82,18 @@ class GuidanceVecEnv(VecEnvWrapper):
 
     def step_wait(self) -> Any:
         obs, rewards, dones, infos = self.venv.step_wait()
+        if self.hindsight is not None:
+            self.hindsight.remember(obs, dones, infos, self.coefficient)
+            self._steps += self.num_envs
+            return obs, rewards, dones, infos
         values = self._variables(obs)
-        if self._terms is not None or self._reward_matcher is not None:
+        if self._rewards:
             after = values
             if dones.any():
                 ended = np.flatnonzero(dones)
                 after = values.copy()
                 after[ended] = self._variables(stack([infos[i]["terminal_observation"] for i in ended]))
-            rewards = rewards + self._bonus(after).astype(rewards.dtype)
+            rewards = rewards + (self._bonus(after) * self.coefficient).astype(rewards.dtype)
         self._steps += self.num_envs
         self.acted = self._matched
         if self._holds and self._plan.execute:
@@ -86,7 +101,38 @@ class GuidanceVecEnv(VecEnvWrapper):
         self._look(values)
         return obs, rewards, dones, infos
 
+    def look_back(
+        self, obs: np.ndarray, ended: np.ndarray, ends: Sequence[Any], rates: np.ndarray
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """What T vector steps in a row would have done one at a time.
+
+        Args:
+            obs: (T * n_envs, ...) raw observations after the steps.
+            ended: (E,) where in these the first state of an episode stands instead of the last one of that before.
+            ends: those last ones, E single observations.
+            rates: (T,) the coefficient of each step.
+
+        Returns:
+            (T, n_envs) guidance rewards, None if the plan has none; (T, n_envs) the advice that matched the states
+            from which the steps were taken, -1 for none, None if there is no advice for actions.
+        """
+        values, shape = self._variables(obs), (len(rates), self.num_envs)
+        bonus = None
+        if self._rewards:
+            after = values
+            if len(ended):
+                after = values.copy()
+                after[ended] = self._variables(stack(ends))
+            bonus = self._bonus(after).reshape(shape) * rates[:, None]
+        found = self._match(values)
+        if found is None:
+            return bonus, None
+        acted = np.concatenate([self._matched[None], found.reshape(shape)])
+        self._matched = acted[-1]
+        return bonus, acted[:-1]
+
     def _bonus(self, values: np.ndarray) -> np.ndarray:
+        """(N, V) values of states reached → (N,) guidance rewards before annealing."""
         bonus = self._terms(values) if self._terms is not None else None
         if self._reward_matcher is not None:
             hit = self._reward_matcher.first(values)
@@ -95,7 +141,7 @@ class GuidanceVecEnv(VecEnvWrapper):
                 self.hits += int(np.count_nonzero(hit >= 0))
         assert bonus is not None
         self.bonus += sum(bonus.tolist())
-        return bonus * self.coefficient
+        return bonus
 
     @property
     def coefficient(self) -> float:
@@ -104,13 +150,21 @@ class GuidanceVecEnv(VecEnvWrapper):
             return 1.0
         return max(0.0, 1.0 - self._steps / (self._plan.fade * self._total))
 
-    def _look(self, values: np.ndarray) -> None:
-        """Match the states from which the next step will be taken."""
+    def _match(self, values: np.ndarray) -> np.ndarray | None:
+        """(N, V) values of states → (N,) advice for the steps from there, -1 for none; None if there is no advice."""
         self.seen += len(values)
         if not len(self._matcher):
+            return None
+        found = self._matcher.first(values)
+        self.hits += int(np.count_nonzero(found >= 0))
+        return found
+
+    def _look(self, values: np.ndarray) -> None:
+        """Match the states from which the next step will be taken."""
+        found = self._match(values)
+        if found is None:
             return
-        self._matched = self._matcher.first(values)
-        self.hits += int(np.count_nonzero(self._matched >= 0))
+        self._matched = found
         if not self._plan.execute:
             return
         if not self._holds:
@@ -140,6 +194,28 @@ class GuidanceVecEnv(VecEnvWrapper):
             wanted = np.minimum(np.maximum(wanted, self.action_space.low), self.action_space.high)
         return wanted.astype(own.dtype)
 
+    def suggestions(self, acted: np.ndarray, modes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None:
+        """Suggestions for states in which advice may have matched.
+
+        Args:
+            acted: (...) the advice, -1 for none.
+            modes: (..., *action) the policy's most likely actions there; only looked at if there are deltas.
+
+        Returns:
+            (...) bool, where there is a suggestion, and (M, *action) the suggested actions there; None for nowhere.
+        """
+        hit = acted >= 0
+        if not hit.any():
+            return None
+        space = self.action_space
+        own = modes[hit] if modes is not None else np.zeros((int(hit.sum()), *(space.shape or ())), space.dtype)
+        return hit, self.targets(acted[hit], own)
+
+    @property
+    def executes(self) -> bool:
+        """Whether suggestions are executed, so that they must be known at each step."""
+        return self._plan.execute
+
     @property
     def suggesting(self) -> np.ndarray:
         """(n_envs,) whether a suggestion stands in for the policy's action in the step to come."""
@@ -147,6 +223,8 @@ class GuidanceVecEnv(VecEnvWrapper):
 
     def take_counts(self) -> tuple[float, float]:
         """Hit rate and mean guidance reward in a step since the last call."""
+        if self.hindsight is not None:
+            self.hindsight.settle()
         seen = max(1, self.seen)
         result = self.hits / seen, self.bonus / seen
         self.seen, self.hits, self.bonus = 0, 0, 0.0

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from unstuck.ppo import adam, support
 from unstuck.ppo.adam import Adam
 from unstuck.ppo.heads import head_for
-from unstuck.ppo.hooks import Substitution, Target
+from unstuck.ppo.hooks import Hindsight, Substitution, Target
 from unstuck.ppo.networks import Networks
 from unstuck.ppo.returns import advantages
 from unstuck.ppo.update import Samples, Settings, Statistics, Update
@@ -34,14 +34,18 @@ class FastPPO(PPO):
     Attributes:
         substitution: replaces actions while rollouts are collected.
         target: gives suggestions that the policy is to imitate.
+        hindsight: gives rewards, and the suggestions in place of `target`, when a rollout is complete.
     """
 
     substitution: Substitution | None = None
     target: Target | None = None
+    hindsight: Hindsight | None = None
     _networks: Networks | None = None
     _advised: np.ndarray | None = None
     _targets: np.ndarray | None = None
-    _own: ClassVar[list[str]] = ["substitution", "target", "_networks", "_head", "_advised", "_targets"]
+    _own: ClassVar[list[str]] = [
+        "substitution", "target", "hindsight", "_networks", "_head", "_advised", "_targets", "_modes",
+    ]  # fmt: skip
 
     @property
     def slow_because(self) -> str | None:
@@ -60,7 +64,7 @@ class FastPPO(PPO):
     ) -> bool:
         """Fill the rollout buffer, as `OnPolicyAlgorithm.collect_rollouts` does."""
         if (reason := self.slow_because) is not None:
-            if self.substitution is not None or self.target is not None:
+            if any(part is not None for part in (self.substitution, self.target, self.hindsight)):
                 raise RuntimeError(f"guidance was attached for the fast loops, but they cannot be used: {reason}")
             self._networks = None
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
@@ -87,6 +91,8 @@ class FastPPO(PPO):
                 self._remember_suggestions(n_steps)
             _store(rollout_buffer, n_steps, obs, actions, rewards, self._last_episode_starts, values, log_probs)
             self._last_obs, self._last_episode_starts = new_obs, dones
+        if self.hindsight is not None:
+            self._look_back(rollout_buffer)
         self._finish(rollout_buffer, dones)
         callback.update_locals(locals())
         callback.on_rollout_end()
@@ -99,6 +105,9 @@ class FastPPO(PPO):
         self._networks.pull()
         buffer.reset()
         self._advised = self._targets = None
+        self._modes: list[np.ndarray] = []
+        if self.hindsight is not None:
+            self.hindsight.begin()
         if self.target is not None:
             self._advised = np.zeros(buffer.rewards.shape, bool)
             self._targets = np.zeros((*buffer.rewards.shape, *(self.action_space.shape or ())), self.action_space.dtype)
@@ -120,9 +129,24 @@ class FastPPO(PPO):
         assert self.target is not None
         assert self._advised is not None
         assert self._targets is not None
+        if self.hindsight is not None:
+            if self.hindsight.wants_modes:
+                self._modes.append(self._head.mode(self._out))
+            return
         found = self.target.suggestions(self._head.mode(self._out))
         if found is not None:
             self._advised[step], self._targets[step, found[0]] = found
+
+    def _look_back(self, buffer: RolloutBuffer) -> None:
+        assert self.hindsight is not None
+        if (rewards := self.hindsight.rewards()) is not None:
+            buffer.rewards += rewards.astype(buffer.rewards.dtype)
+        if self.target is None:
+            return
+        found = self.hindsight.suggestions(np.stack(self._modes) if self._modes else None)
+        if found is not None:
+            assert self._targets is not None
+            self._advised, self._targets[found[0]] = found
 
     def _bootstrap(self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
         """Episodes that only ran out of time go on in value: add the discounted value of their end to the reward."""

@@ -1,6 +1,7 @@
-"""How something outside may take part in a `FastPPO`: the two places where guidance touches policy and loss.
+"""How something outside may take part in a `FastPPO`: the places where guidance touches policy, loss and rollouts.
 
-What only changes rewards or what the environment executes needs neither: it is a VecEnv wrapper.
+What only changes rewards or what the environment executes needs none of them: it is a VecEnv wrapper. But rewards that
+no step depends on cost less for a whole rollout at once.
 """
 
 from __future__ import annotations
@@ -38,3 +39,27 @@ class Target(Protocol):
 
     def record(self, losses: list[float]) -> None:
         """Takes the losses of the update's minibatches that had a suggestion, before `coefficient`."""
+
+
+class Hindsight(Protocol):
+    """Gives for a whole rollout what would otherwise be asked for at each step."""
+
+    wants_modes: bool
+    """Whether suggestions depend on what the policy itself would do."""
+
+    def begin(self) -> None:
+        """A rollout begins; the one before may have been broken off."""
+
+    def rewards(self) -> np.ndarray | None:
+        """(n_steps, n_envs) what to add to the rewards of the rollout; None for nothing."""
+
+    def suggestions(self, modes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None:
+        """Suggestions for the states of the rollout; asked only if there is a `Target`, and in place of its own.
+
+        Args:
+            modes: (n_steps, n_envs, ...) the policy's most likely actions in these states if `wants_modes`.
+
+        Returns:
+            (n_steps, n_envs) bool, where there is a suggestion, and (M, ...) the suggested actions there; None for
+            nowhere.
+        """
