@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import operator
+import re
+import shlex
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -18,8 +23,9 @@ from unstuck.agents import check_fits, load_agent, zoo_env_kwargs
 from unstuck.agents._yaml import read_pairs
 from unstuck.cli import main
 from unstuck.errors import AgentError, TaskError
+from unstuck.guidance import load_guidance
 from unstuck.snapshots import check_exact, snapshotter_for
-from unstuck.tasks import describer_for, make_env
+from unstuck.tasks import describer_for, load_card, make_env
 from unstuck.tasks.wrapping import StackFrames
 
 MODULE = "own_tasks_module"
@@ -419,3 +425,96 @@ def test_the_command_line_takes_functions_wrappers_and_frames(capsys) -> None:
     assert "obs_0_change" in out
     main(["check-env", f"{MODULE}:Counter", "--env-kwargs", json.dumps(kwargs), "--seeds", "1", "--states", "50"])
     assert "ok" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------ the page, start to end
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "examples" / "own_task"
+SMALL = {
+    "check-env": ["--seeds", "1", "--states", "60"],
+    "collect": ["--collect.episodes", "2", "--collect.max-steps", "400"],
+    "refine": ["--explain.search-states", "1", "--verify.pairs", "2", "--verify.max-steps", "200",
+               "--verify.episode-pairs", "0", "--train.seeds", "1", "--train.n-envs", "2", "--train.n-steps", "32",
+               "--train.batch-size", "64", "--train.n-epochs", "1", "--train.jobs", "1",
+               "--train.late-checkpoints", "1", "--evaluate.episodes", "1", "--evaluate.before-episodes", "2"],
+}  # fmt: skip
+"""What makes the page's commands small enough for a test."""
+
+
+def shown_commands() -> list[list[str]]:
+    """The commands of the page's walk-through, in order."""
+    page = (ROOT / "docs" / "own-tasks.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    fences = re.findall(r"^```(\w*)\n(.*?)^```", page[page.index("## A task from scratch") :], re.M | re.S)
+    lines = [line.split(" #")[0] for kind, block in fences if not kind for line in block.splitlines()]
+    return [shlex.split(line) for line in lines if line.startswith(("unstuck ", "cp "))]
+
+
+def test_the_page_can_be_followed_from_start_to_end(tmp_path: Path, monkeypatch, capsys) -> None:
+    for file in EXAMPLE.iterdir():
+        if file.is_file():
+            shutil.copy(file, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    page = (ROOT / "docs" / "own-tasks.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n# crane_words.py\n(.*?)```", page, re.S)[1]
+    (tmp_path / "crane_words.py").write_text(code)
+    importlib.import_module("train").main(1)
+    said = {}
+    for word, *rest in (commands := shown_commands()):
+        if word == "cp":
+            shutil.copy(*rest)
+            continue
+        to = rest.index(">") if ">" in rest else len(rest)
+        args = [re.sub(r"^(40000|100000)$", "5000", a) for a in rest[:to]] + SMALL.get(rest[0], [])
+        main(args)
+        said[" ".join(rest)] = out = capsys.readouterr().out
+        if to < len(rest):
+            (tmp_path / rest[to + 1]).write_text(out)
+    assert len(commands) >= 11
+    out = "\n".join(said.values())
+    # What the page shows of a describer, a check and a verification is what came out, apart from numbers.
+    assert "ahead (m) in [-11, 11]: target minus trolley: positive = the target is to the right" in out
+    assert "Crane-v0: ok" in out
+    assert "brake-right: " in out
+    assert "load_ahead (m): target minus load" in out
+    assert (tmp_path / "runs" / "crane" / "report.html").is_file()
+    filled = load_card(EXAMPLE / "crane.toml")
+    empty = load_card(tmp_path / "card.toml")
+    assert len(filled.variables) == len(empty.variables) == 5
+    for shown in re.findall(r"```toml\n(.*?)```", page, re.S):
+        assert shown.strip() in (EXAMPLE / "crane.toml").read_text() or shown.strip() in (
+            (tmp_path / "card.toml").read_text()
+        )
+
+
+def test_the_crane_pays_for_arriving_at_rest(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    crane = importlib.import_module("crane")
+    rules = load_guidance(EXAMPLE / "advice.json").advice
+    names = load_card(EXAMPLE / "crane.toml").variable_names
+    compare = {">": operator.gt, "<": operator.lt, ">=": operator.ge, "<=": operator.le}
+    returns = []
+    for seed in range(5):
+        env = gym.wrappers.TimeLimit(crane.Crane(), 200)
+        obs, _ = env.reset(seed=seed)
+        total, done = 0.0, False
+        while not done:
+            values = dict(zip(names, obs.tolist(), strict=True))
+            rule = next(r for r in rules if all(compare[c.op](values[c.variable], c.value) for c in r.when))
+            obs, reward, terminated, truncated, _ = env.step(rule.action.index)
+            total, done = total + reward, terminated or truncated
+        returns.append(total)
+    assert np.mean(returns) > 7
+    env = gym.wrappers.TimeLimit(crane.Crane(), 200)
+    env.reset(seed=0)
+    assert sum(env.step(1)[1] for _ in range(200)) == pytest.approx(-4.0)
+
+
+def test_a_describer_that_fails_is_named(module) -> None:
+    module.fails = lambda env: {}["x"]
+    with pytest.raises(TaskError, match="KeyError: 'x'"):
+        describer_for(Counter(), card=f"{MODULE}:fails")
+    with pytest.raises(TaskError, match=r"name a .toml file that is there, or module:attribute"):
+        describer_for(Counter(), card="card")

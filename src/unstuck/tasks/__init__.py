@@ -158,11 +158,20 @@ def load_describer(where: str, env: gym.Env) -> Describer:
         from unstuck.tasks.generic import with_card
 
         return with_card(env, load(where), describer_for(env))
+    from unstuck.tasks.environments import import_user_module
+
     module, _, attribute = where.partition(":")
+    if not module or not attribute:
+        raise TaskError(f"cannot load the describer {where!r}: name a .toml file that is there, or module:attribute")
+    import_user_module(module)
     try:
         made = getattr(importlib.import_module(module), attribute)(env)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise TaskError(f"cannot load the describer {where!r} (module:attribute or a .toml file): {error}") from error
+    except TaskError:
+        raise
+    except Exception as error:
+        raise TaskError(
+            f"cannot load the describer {where!r} (module:attribute or a .toml file): {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(made, Describer):
         raise TaskError(f"{where} gave {type(made).__name__}, which has no `card` and `variables(obs)`")
     return made

@@ -71,11 +71,11 @@ def make_env(
 
     register()
     if import_module:
-        _import(import_module)
+        import_user_module(import_module)
     kwargs, wrappers, frames = wrapping.take_out(env_id, env_kwargs or {})
     env = _make(env_id, kwargs, render_mode)
     for name, arguments in wrappers:
-        env = wrapping.wrap(env, name, arguments, _import)
+        env = wrapping.wrap(env, name, arguments, import_user_module)
     return wrapping.StackFrames(env, frames) if frames > 1 else env
 
 
@@ -87,7 +87,7 @@ def _make(env_id: str, env_kwargs: Mapping[str, Any], render_mode: str | None) -
 
     _log_mujoco_warnings(env_id)
     try:
-        if factory := wrapping.factory_of(env_id, _import):
+        if factory := wrapping.factory_of(env_id, import_user_module):
             return wrapping.call_factory(env_id, factory, env_kwargs, render_mode)
         # Only when it is wanted: environments of users often know no render_mode.
         rendering: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
@@ -140,8 +140,13 @@ def _log_mujoco_warnings(env_id: str) -> None:
         return  # Not installed (said when the environment is made), or a version without this.
 
 
-def _import(module: str) -> None:
-    """The current folder counts, as it does for `python -m`: that is where a user's own module mostly lies."""
+def import_user_module(module: str) -> None:
+    """Import a module of the user's. The current folder counts, as it does for `python -m`: that is where a user's own
+    module mostly lies.
+
+    Raises:
+        TaskError: if it cannot be imported, or fails.
+    """
     here = os.getcwd()
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)
