@@ -55,14 +55,14 @@ def test_the_same_seed_trains_the_same_mask(tmp_path, agent):
 
 
 def test_the_multiplier_follows_the_violation():
-    blinding = Blinding("statemask", tolerance=0.1, agent_return=100.0)
-    blinding.update([50.0])
+    blinding = Blinding("statemask", tolerance=0.1, agent_return=100.0, agent_length=20.0)
+    blinding.update([40.0, 60.0], mean_reward=0.0)
     tight = blinding.multiplier
     assert tight == pytest.approx(1 + 10 * 0.4)
-    blinding.update([100.0])
+    blinding.update([100.0], mean_reward=0.0)
     assert blinding.multiplier == pytest.approx(tight - 1.0)
-    blinding.update([])
-    assert blinding.multiplier == pytest.approx(tight - 1.0)
+    blinding.update([], mean_reward=4.0)  # 4 in each of 20 steps: 80
+    assert blinding.multiplier == pytest.approx(tight - 1.0 + 10 * 0.1)
     kept, lost = blinding.rewards(np.array([1.0, 0.0]), np.zeros(2), np.array([0.0, 0.0]))
     assert kept > lost
 

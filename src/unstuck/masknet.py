@@ -33,7 +33,7 @@ BLIND, KEEP = 0, 1
 MASK_FILE = "mask.zip"
 """In the folder of the stage `explain`."""
 Objective = Literal["statemask", "rice"]
-N_ENVS, N_STEPS = 16, 128
+N_ENVS, N_STEPS = 8, 256
 EPISODE_WORTH = 10.0
 """StateMask: what a whole episode blinded is worth, and likewise the agent's whole return, before the multiplier."""
 MULTIPLIER_RATE = 10.0
@@ -87,11 +87,13 @@ class Blinding:
         lagrangian = blinded / self.agent_length + self.multiplier * task / self.scale
         return EPISODE_WORTH * lagrangian / (1.0 + self.multiplier)
 
-    def update(self, returns: list[float]) -> None:
-        """After a rollout, with the blinded agent's returns in it."""
-        if self.objective == "rice" or not returns:
+    def update(self, returns: list[float], mean_reward: float) -> None:
+        """After a rollout, with the blinded agent's returns in it; where no episode ended, they are estimated by its
+        mean reward in a step and the agent's length of an episode."""
+        if self.objective == "rice":
             return
-        lost = (self.agent_return - float(np.mean(returns))) / self.scale
+        blinded = float(np.mean(returns)) if returns else mean_reward * self.agent_length
+        lost = (self.agent_return - blinded) / self.scale
         self.multiplier = max(0.0, self.multiplier + MULTIPLIER_RATE * (lost - self.tolerance))
 
 
@@ -113,7 +115,8 @@ class MaskVecEnv(VecEnvWrapper):
         self._blinded = np.zeros(self.num_envs, dtype=bool)
         self._sums, self._moments = np.zeros(self.num_envs), RunningMeanStd(shape=())
         self.blinded = self.steps = 0
-        """Since the last `take_share`."""
+        self.rewards = 0.0
+        """Steps blinded, steps, and the sum of the task's rewards since the last `take_means`."""
         self.returns: list[float] = []
 
     def _seen(self, obs: Any) -> Any:
@@ -141,15 +144,17 @@ class MaskVecEnv(VecEnvWrapper):
             infos[i]["terminal_observation"] = self._seen(_one(infos[i]["terminal_observation"]))[0]
         self.blinded += int(self._blinded.sum())
         self.steps += self.num_envs
+        self.rewards += float(rewards.sum())
         normalised = rewards / np.sqrt(self._moments.var + 1e-8)
         mixed = self._blinding.rewards(rewards, normalised, self._blinded.astype(np.float64))
         return self._seen(self._obs), mixed.astype(np.float32), dones, infos
 
-    def take_share(self) -> float:
-        """Share of steps blinded since the last call."""
-        share = self.blinded / max(1, self.steps)
-        self.blinded = self.steps = 0
-        return share
+    def take_means(self) -> tuple[float, float]:
+        """Share of steps blinded, and the task's mean reward in a step, since the last call."""
+        steps = max(1, self.steps)
+        means = self.blinded / steps, self.rewards / steps
+        self.blinded, self.steps, self.rewards = 0, 0, 0.0
+        return means
 
 
 def _one(obs: Any) -> Any:
@@ -169,10 +174,11 @@ class _Follow(BaseCallback):
         return True
 
     def _on_rollout_end(self) -> None:
-        self.shares.append(self._env.take_share())
+        share, mean_reward = self._env.take_means()
+        self.shares.append(share)
         if self._env.returns:
             self.returns.append(float(np.mean(self._env.returns)))
-        self._blinding.update(self._env.returns)
+        self._blinding.update(self._env.returns, mean_reward)
         self._env.returns = []
 
 
