@@ -64,7 +64,7 @@ def test_scoring_a_task_that_never_ends_comes_to_an_end(tmp_path, agent, endless
     stage = importlib.import_module("unstuck.stages.evaluate")
     monkeypatch.setattr(stage, "LONGEST", 30)
     run = Run.create(tmp_path / "run", RunConfig(task=TaskConfig(env=endless)), {"agent": Path(agent)})
-    assert stage._returns(str(run.root), "deterministic", agent, "", 2) == ([-30.0, -30.0], 60, 2)
+    assert stage.episode_returns(str(run.root), "deterministic", agent, "", 2) == ([-30.0, -30.0], 60, 2)
 
 
 def test_a_module_in_the_current_folder_can_be_imported(tmp_path, monkeypatch):

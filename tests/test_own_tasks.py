@@ -518,3 +518,19 @@ def test_a_describer_that_fails_is_named(module) -> None:
         describer_for(Counter(), card=f"{MODULE}:fails")
     with pytest.raises(TaskError, match=r"name a .toml file that is there, or module:attribute"):
         describer_for(Counter(), card="card")
+
+
+def test_a_run_makes_the_task_as_rl_zoo_did(tmp_path: Path) -> None:
+    from unstuck.config import AgentConfig, RunConfig, TaskConfig
+    from unstuck.pipeline import open_run
+
+    head = "!!python/object/apply:collections.OrderedDict\n"
+    folder = zoo(tmp_path / "z", head + "- - - frame_stack\n    - 2\n", head + "- - - env\n    - MountainCar-v0\n")
+    stacked = DummyVecEnv([lambda: make_env("MountainCar-v0", {"frame_stack": 2})])
+    PPO("MlpPolicy", stacked, n_steps=8, batch_size=8, device="cpu").save(folder / "agent.zip")
+    run = open_run(RunConfig(agent=AgentConfig(agent=str(folder))), tmp_path / "run")
+    assert (run.config.task.env, run.config.task.env_kwargs) == ("MountainCar-v0", {"frame_stack": 2})
+    # What the user says goes first.
+    task = TaskConfig(env="MountainCar-v0", env_kwargs={"frame_stack": 3})
+    with pytest.raises(AgentError):
+        open_run(RunConfig(agent=AgentConfig(agent=str(folder)), task=task), tmp_path / "other")

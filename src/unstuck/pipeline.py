@@ -24,7 +24,7 @@ def open_run(config: RunConfig, root: Path | str | None = None) -> Run:
         UnstuckError: if no agent of that name ships with Unstuck.
     """
     from unstuck import tasks
-    from unstuck.agents import check_fits, find_env_id, load_agent
+    from unstuck.agents import check_fits, find_env_id, load_agent, zoo_env_kwargs
     from unstuck.errors import TaskError
 
     config, path = of_shipped(config)
@@ -34,6 +34,10 @@ def open_run(config: RunConfig, root: Path | str | None = None) -> Run:
         if not found:
             raise TaskError(f"{config.agent.agent} does not say its environment; name it, e.g. --env Hopper-v5")
         config = config.model_copy(update={"task": config.task.model_copy(update={"env": found})})
+    if config.task.env == find_env_id(config.agent.agent):
+        # The task as the agent's folder says that it was; what is named now goes first.
+        kwargs = zoo_env_kwargs(config.agent.agent, config.task.env) | config.task.env_kwargs
+        config = config.model_copy(update={"task": config.task.model_copy(update={"env_kwargs": kwargs})})
     task = config.task
     env = tasks.make_env(task.env, task.env_kwargs, task.import_module)
     try:
