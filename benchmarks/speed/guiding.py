@@ -1,8 +1,9 @@
 """What guidance costs in training, by the number of pieces and by how they say where they apply.
 
 A few per cent drown in the scatter of whole runs, so the clock runs inside of a real training: around the wrapper
-through which guidance meets the simulator, less the simulator within. It is compared with the time that a vector step
-takes in all in the same training without guidance, its share of the update included.
+through which guidance meets the simulator, less the simulator within, and around what looks at whole rollouts where
+nothing is executed. It is compared with the time that a vector step takes in all in the same training without guidance,
+its share of the update included.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from benchmarks.speed.rows import Row, workspace
 ENV, N_ENVS, N_STEPS = "Hopper-v5", 16, 128
 NUMBERS = (10, 100, 1_000, 10_000)
 KINDS = {
+    "imitated": "rules with two conditions each, imitated",
     "conditions": "rules with two conditions each, executed",
     "neighbourhoods": "neighbourhoods of seen states, executed",
     "table": "entries of the look-up table, executed",
@@ -35,7 +37,8 @@ def measure(repeats: int, quick: bool = False) -> list[Row]:
 
     torch.set_num_threads(1)
     execute = Plan(execute=True, log_prob="own")
-    plans = {k: Plan(terms=True) if k == "terms" else execute for k in KINDS}
+    plans = {"terms": Plan(terms=True), "imitated": Plan(imitate=0.3)}
+    plans = {k: plans.get(k, execute) for k in KINDS}
     with tempfile.TemporaryDirectory() as name:
         space = workspace(ENV, Path(name))
         seen = _seen(space)
@@ -102,6 +105,7 @@ def _guidance(space: Any, seen: np.ndarray, kind: str, n: int) -> Any:
         return dict(zip(names, map(float, state), strict=True))
 
     say = {
+        "imitated": lambda: {"kind": "rule", "when": where()},
         "conditions": lambda: {"kind": "rule", "when": where()},
         "neighbourhoods": lambda: {"kind": "state", "near": Near(point=spot(), radius=0.15)},
         "table": lambda: {"kind": "state", "evidence": Evidence(episode=0, step=0, state=spot())},
@@ -133,6 +137,9 @@ def _train(space: Any, plan: Any, guidance: Any, folder: Path, rollouts: int) ->
         for name in ("step_async", "step_wait"):
             setattr(guide.venv, name, clock.timed(getattr(guide.venv, name), -1))
             setattr(guide, name, clock.timed(getattr(guide, name), 1))
+    if learner.hindsight is not None:
+        for name in ("begin", "rewards", "suggestions"):
+            setattr(learner.hindsight, name, clock.timed(getattr(learner.hindsight, name), 1))
     begun = time.perf_counter()
     learner.model.learn(steps)
     seconds = time.perf_counter() - begun
@@ -166,7 +173,7 @@ def plot(rows: list[Row], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for kind, marker in zip(KINDS, "osd^", strict=True):
+    for kind, marker in zip(KINDS, "vosd^", strict=True):
         mine = [r for r in rows if r["kind"] == kind]
         numbers, low, high = [r["number"] for r in mine], *zip(*(r["spread"] for r in mine), strict=True)
         axes.plot(numbers, [100 * r["ratio"] for r in mine], marker=marker, label=kind)
