@@ -162,7 +162,7 @@ RECIPES: tuple[Recipe, ...] = (
         "reacher-no-noise", "Reacher-v5", "exploration died",
         Training(60_000, 1, {"policy_kwargs": {"log_std_init": -7.0}}, normalize=True),
         "reach", "scripted: inverse kinematics and a damped spring",
-        "Lets the arm hang where it is: torques of 0.01 and less, whatever the target.",
+        "Folds its arm slowly up to the same place, whatever the target, with torques below 0.1.",
         "Its actions scatter by 0.001 of a torque that goes to 1: what it tries hardly differs, and an update may move "
         "the mean by a fraction of that only.",
         "PPO that began with log_std_init=-7, too little noise.",
