@@ -100,7 +100,13 @@ WHO = {"sb3": _sb3, "ours": _ours}
 def _work(who: str, env_id: str, steps: int, threads: int) -> None:
     import torch
 
-    torch.set_num_threads(threads)
+    from unstuck.workers import one_thread
+
+    if who == "ours":
+        # As `train` does before anything else.
+        one_thread()
+    else:
+        torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as name:
         make = WHO[who](env_id, Path(name))
         make(ROLLOUT)()
