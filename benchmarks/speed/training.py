@@ -5,6 +5,7 @@ Each measurement is a process of its own, which has trained a little before the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -102,12 +103,10 @@ def _work(who: str, env_id: str, steps: int, threads: int) -> None:
 
     from unstuck.workers import one_thread
 
-    if who == "ours":
-        # As `train` does before anything else.
-        one_thread()
-    else:
-        torch.set_num_threads(threads)
-    with tempfile.TemporaryDirectory() as name:
+    torch.set_num_threads(threads)
+    # As `train` has it.
+    alone = one_thread() if who == "ours" else contextlib.nullcontext()
+    with alone, tempfile.TemporaryDirectory() as name:
         make = WHO[who](env_id, Path(name))
         make(ROLLOUT)()
         learn = make(steps)

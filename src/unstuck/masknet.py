@@ -27,6 +27,7 @@ from unstuck.agents import Actor, build_policy, load_agent, save_agent
 from unstuck.agents.normalization import Normalization
 from unstuck.ppo.fast import FastPPO
 from unstuck.vecenvs import make_vec_env
+from unstuck.workers import one_thread
 from unstuck.workspace import Workspace
 
 BLIND, KEEP = 0, 1
@@ -193,15 +194,13 @@ def train_mask(
         `return_blinded` (last rollout that ended an episode), `multiplier`.
     """
     import torch
-    from threadpoolctl import threadpool_limits
 
     task = space.config.task
     venv = make_vec_env(space.make_env, task.env, task.env_kwargs, n_envs, space.config.train.backend)
     gamma = float(space.agent.hyperparameters.get("gamma") or 0.99)
     env = MaskVecEnv(venv, space.actor, blinding, seed, gamma)
     follow = _Follow(env, blinding)
-    # One thread: at this size several spend their time waiting for each other.
-    with torch.random.fork_rng(devices=[]), threadpool_limits(limits=1, user_api="blas"):
+    with torch.random.fork_rng(devices=[]), one_thread():
         model = FastPPO(
             _policy(env.observation_space), env, learning_rate=3e-4, n_steps=n_steps, batch_size=256, n_epochs=10,
             gamma=gamma, ent_coef=0.0, seed=seed, device="cpu",

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 
 
-def one_thread() -> None:
-    """Compute with one thread in this process from now on: torch's, and those of the library behind numpy's matrix
-    products. Networks are small, so that more threads only wait for each other; and rounding, with it every number of
-    a run, would depend on how many there are."""
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread inside, or in a function that this decorates: torch's, and those of the library behind
+    numpy's matrix products. Networks are small, so that more threads only wait for each other; and rounding, with it
+    every number of a run, would depend on how many there are."""
     import torch
     from threadpoolctl import threadpool_limits
 
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    threadpool_limits(limits=1, user_api="blas")
+    try:
+        with threadpool_limits(limits=1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def end_with_parent(every: float = 1.0) -> None:

@@ -207,16 +207,9 @@ def _quiet() -> Iterator[None]:
     """One core for each job, and none of other libraries' warnings between the lines of the table."""
     import warnings
 
-    import torch
-
-    from unstuck.workers import end_with_parent
+    from unstuck.workers import end_with_parent, one_thread
 
     end_with_parent()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), one_thread():
         warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
+        yield

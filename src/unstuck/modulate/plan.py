@@ -54,6 +54,11 @@ class Plan:
         """Whether episodes may begin otherwise than the task's do."""
         return self.restart > 0 or self.roll_in != "none"
 
+    def fading(self, step: int, total: int) -> float:
+        """What guidance rewards are multiplied with after `step` of `total` environment steps: from 1 to 0 when
+        annealed."""
+        return 1.0 if self.anneal == "none" else max(0.0, 1.0 - step / (self.fade * total))
+
     def advice(self, guidance: Guidance) -> tuple[Advice, ...]:
         """The advice that this plan lets touch training, in order."""
         pool = guidance.active if self.verified else tuple(a for a in guidance.advice if a.enabled)

@@ -54,9 +54,7 @@ class PotentialVecEnv(VecEnvWrapper):
     @property
     def coefficient(self) -> float:
         """What Φ is multiplied with now."""
-        if self._plan.anneal == "none":
-            return 1.0
-        return max(0.0, 1.0 - self._steps / (self._plan.fade * self._total))
+        return self._plan.fading(self._steps, self._total)
 
     def reset(self) -> Any:
         obs = self.venv.reset()

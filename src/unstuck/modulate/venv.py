@@ -146,9 +146,7 @@ class GuidanceVecEnv(VecEnvWrapper):
     @property
     def coefficient(self) -> float:
         """What guidance rewards are multiplied with now: fades from 1 to 0 when annealed."""
-        if self._plan.anneal == "none":
-            return 1.0
-        return max(0.0, 1.0 - self._steps / (self._plan.fade * self._total))
+        return self._plan.fading(self._steps, self._total)
 
     def _match(self, values: np.ndarray) -> np.ndarray | None:
         """(N, V) values of states → (N,) advice for the steps from there, -1 for none; None if there is no advice."""

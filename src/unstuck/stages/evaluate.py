@@ -76,11 +76,11 @@ def evaluate(run: Run, progress: Progress | None = None) -> dict[str, Any]:
     return scores
 
 
+@one_thread()
 def episode_returns(root: str, mode: str, path: str, vecnormalize: str, episodes: int) -> tuple[list[float], int, int]:
     """In a worker process: the returns of `episodes` episodes, by seed, the environment steps they took, and how
     many were cut."""
     end_with_parent()
-    one_thread()
     run = Run(root)
     make_env = EnvMaker(run.config.task)
     envs = [make_env() for _ in range(min(8, episodes))]

@@ -158,10 +158,10 @@ def commit(run: Run, job: Job, draft: Draft, seconds: float) -> None:
     run.commit(draft, fingerprint(run, job), seconds)
 
 
+@one_thread()
 def train_one(root: str, job: Job, folder: str) -> tuple[str, float]:
     """In a worker process: train and leave everything in the draft folder."""
     end_with_parent()
-    one_thread()
     begun = time.monotonic()
     run = Run(root)
     space = Workspace(run)
