@@ -20,7 +20,7 @@ from unstuck.run import Run
 from unstuck.stages.collect import collect
 from unstuck.stages.verify.brancher import Brancher
 from unstuck.stages.verify.branches import Execution, Start
-from unstuck.stages.verify.policy import numpy_policy
+from unstuck.numpy_policy import numpy_policy
 from unstuck.stages.verify.servers import _shares
 from unstuck.stages.verify.serving import Done, Job, Place, ReplayPoint, _chunks
 from unstuck.testing import CORRIDOR, register

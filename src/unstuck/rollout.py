@@ -12,7 +12,7 @@ import numpy as np
 from unstuck.snapshots import reset_exactly
 
 if TYPE_CHECKING:
-    from unstuck.agents import Actor
+    from unstuck.numpy_policy import Policy
 
 EnvFactory = Callable[[], gym.Env]
 
@@ -64,7 +64,7 @@ class Trace:
 
 def run_episodes(
     envs: Sequence[gym.Env],
-    actor: Actor,
+    actor: Policy,
     seeds: Sequence[int],
     *,
     deterministic: bool,

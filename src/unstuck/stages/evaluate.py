@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from unstuck.agents import Actor, build_policy, load_agent
+from unstuck.numpy_policy import numpy_policy
 from unstuck.progress import Progress
 from unstuck.rollout import LIMIT_HINT, run_episodes, time_limit
 from unstuck.run import Run, digest, read_json, write_json
@@ -89,9 +90,9 @@ def episode_returns(root: str, mode: str, path: str, vecnormalize: str, episodes
     agent = load_agent(Path(path), vecnormalize=Path(vecnormalize) if vecnormalize else None, trust=trust)
     policy = build_policy(agent, envs[0].observation_space, envs[0].action_space)
     actor = Actor(policy, agent.normalization, envs[0].action_space)
-    first = run.config.evaluate.seed
+    player, first = numpy_policy(actor) or actor, run.config.evaluate.seed
     traces = run_episodes(
-        envs, actor, range(first, first + episodes), deterministic=mode == "deterministic", keep=False,
+        envs, player, range(first, first + episodes), deterministic=mode == "deterministic", keep=False,
         max_length=None if time_limit(envs[0]) else LONGEST,
     )  # fmt: skip
     found = {trace.seed: (trace.total_reward, len(trace), trace.cut) for trace in traces}

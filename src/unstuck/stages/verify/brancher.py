@@ -9,10 +9,10 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from unstuck.matching import Terms
+from unstuck.numpy_policy import NumpyPolicy, numpy_policy
 from unstuck.simulators import ReplayPoint
 from unstuck.snapshots import BranchPool, check_arrival, reset_exactly
 from unstuck.stages.verify.branches import Branch, Execution, Lockstep, Pair, Start
-from unstuck.stages.verify.policy import NumpyPolicy, numpy_policy
 from unstuck.workspace import Workspace
 
 WORTH = 5_000

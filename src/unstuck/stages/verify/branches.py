@@ -14,8 +14,8 @@ import numpy as np
 
 from unstuck.guidance import Action, Advice
 from unstuck.matching import Matcher, Terms
+from unstuck.numpy_policy import Policy
 from unstuck.rollout import stack
-from unstuck.stages.verify.policy import Policy
 
 
 @dataclass(frozen=True)

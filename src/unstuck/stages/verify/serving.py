@@ -28,9 +28,9 @@ from gymnasium.wrappers import PassiveEnvChecker
 
 from unstuck.errors import UnstuckError
 from unstuck.matching import Terms
+from unstuck.numpy_policy import NumpyPolicy
 from unstuck.simulators import MujocoSnapshotter, ReplayPoint, replay, reseed, reset_exactly
 from unstuck.stages.verify.branches import Branch, Execution, Lockstep
-from unstuck.stages.verify.policy import NumpyPolicy
 from unstuck.tasks import describer_for, make_env
 
 SIDE_BY_SIDE = 16
