@@ -140,6 +140,12 @@ class GuideConfig(_Config):
     roll_in: Literal["none", "curriculum", "random"] | None = None
     """Whether the stuck agent begins each episode for a number of steps. curriculum: ever fewer, as long as the return
     holds. random: drawn anew for each episode."""
+    thaw: float | None = Field(default=None, ge=0, le=1)
+    """If the stuck policy's noise is below this share of the most that it can be, raise it to that before training,
+    without changing its most likely actions. Discrete actions: entropy. Continuous: standard deviation, of half the
+    range. 0: leave it."""
+    only_helpful: bool | None = None
+    """Use only advice that verification found helpful."""
     radius: float = Field(default=0.15, gt=0)
     bins: int = Field(default=20, ge=2)
 

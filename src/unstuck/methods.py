@@ -41,6 +41,8 @@ class MethodSpec:
         return self.explainer != "none"
 
 
+IMITATE = 0.1
+"""Coefficient of imitation, continuous actions."""
 _PAPER = Plan(applies="table", anneal="none", kinds=("state",))
 
 RICE_SETTINGS = {"Hopper": (0.25, 0.001), "Walker2d": (0.25, 0.01), "Reacher": (0.5, 0.001), "HalfCheetah": (0.5, 0.01)}
@@ -68,8 +70,8 @@ def _unstuck(guidance: Guidance | None, discrete: bool) -> Plan:
     if discrete:
         return replace(plan, imitate=0.3)
     if guidance is not None and guidance.reward_terms:
-        return replace(plan, terms=True)
-    return replace(plan, imitate=0.1, only_helpful=True)
+        return replace(plan, terms=True, imitate=IMITATE, only_helpful=True)
+    return replace(plan, imitate=IMITATE, only_helpful=True)
 
 
 _LIST = (
@@ -110,7 +112,7 @@ _LIST = (
 
 METHODS: dict[Method, MethodSpec] = {spec.name: spec for spec in _LIST}
 
-_UNEXPLAINED = ("rnd", "roll_in")
+_UNEXPLAINED = ("rnd", "roll_in", "thaw")
 """Settings of the modulations that need no explanation."""
 
 

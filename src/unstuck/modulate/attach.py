@@ -18,6 +18,7 @@ from unstuck.modulate.plan import Plan
 from unstuck.modulate.potential import PotentialVecEnv
 from unstuck.modulate.restart import RestartEnv, Restarts
 from unstuck.modulate.rnd import NoveltyVecEnv
+from unstuck.modulate.thaw import Thaw
 from unstuck.modulate.venv import GuidanceVecEnv
 from unstuck.vecenvs.choice import Backend
 from unstuck.workspace import Workspace
@@ -86,7 +87,8 @@ class Modulation:
         return sum(part.steps for part in (self.restarts, self.roll_in) if part is not None)
 
     def callbacks(self) -> list[BaseCallback]:
-        return [ChargeUnseen(self)] if self.plan.begins_elsewhere else []
+        found: list[BaseCallback] = [ChargeUnseen(self)] if self.plan.begins_elsewhere else []
+        return [*found, Thaw(self.plan.thaw)] if self.plan.thaw > 0 else found
 
     def take(self) -> dict[str, Any]:
         """For a line of the learning curve: what happened since the last call."""

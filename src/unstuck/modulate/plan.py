@@ -38,6 +38,8 @@ class Plan:
     """Coefficient of the novelty bonus."""
     roll_in: Literal["none", "curriculum", "random"] = "none"
     """Whether the stuck agent takes the first steps of each episode."""
+    thaw: float = 0.0
+    """Floor of the policy's noise at the start of training, as a share of the most that it can be."""
 
     def __repr__(self) -> str:
         """Only what differs from plain PPO: what was trained once stays trained when a setting is added."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,14 @@ class Trial:
     """Steps from the start over which progress is judged."""
     whole: bool = False
     """Whether the branches are whole episodes."""
+
+    def and_more(self, other: Trial) -> Trial:
+        """Both, where `other` has further pairs of the same."""
+        return replace(
+            self, starts=self.starts + other.starts, pairs=self.pairs + other.pairs, steps=self.steps + other.steps,
+            horizon=max(self.horizon, other.horizon), window=max(self.window, other.window),
+            whole=self.whole and other.whole,
+        )  # fmt: skip
 
     def returns(self) -> np.ndarray:
         """(R,) gain of each pair in true undiscounted return."""

@@ -30,10 +30,16 @@ from unstuck.stages.verify.terms import check_terms
 from unstuck.tasks.card import TaskCard
 from unstuck.workspace import Workspace
 
+NOT_TOGETHER = (
+    "executed together in whole episodes, the suggested actions do not raise the return; so only reward terms enter "
+    "training (--verify.what all tries each by itself)"
+)
 RETURN_STEPS, PROGRESS_STEPS = 100, 20
 """Default horizons. Over more than about 20 steps a policy that is stuck undoes what an action brought."""
 SET_SHARE = 0.25
 """Part of the budget that is kept for the check of the set."""
+SCREENING = 2
+"""Pairs of whole episodes after which a set that does not raise every return is given up."""
 BRANCHES = 16
 """Environments in lockstep, at most."""
 
@@ -95,6 +101,8 @@ def _try(
     brancher = Brancher(space, size, measure, expected=expected)
     try:
         trials = _Trials(space, guidance, seen, brancher)
+        if _extra(space.config, guidance, space.describer.card):
+            return trials.together(bar)
         tried, notes = trials.each(bar)
         judged = trials.judged(tried, notes)
         whole, note = trials.whole(judged)
@@ -123,6 +131,12 @@ def _acts(config: RunConfig, guidance: Guidance, card: TaskCard) -> bool:
     """Whether suggested actions may touch training, or are never charged for being verified."""
     plan = make_plan(config.train.method, config.train.guide, guidance, card.action.kind == "discrete")
     return not plan.verified or plan.execute or plan.imitate > 0
+
+
+def _extra(config: RunConfig, guidance: Guidance, card: TaskCard) -> bool:
+    """Whether reward terms train the agent, and actions come on top if they help."""
+    plan = make_plan(config.train.method, config.train.guide, guidance, card.action.kind == "discrete")
+    return config.verify.what == "used" and bool(plan.reward_terms(guidance)) and plan.only_helpful and not plan.execute
 
 
 class _Trials:
@@ -195,18 +209,46 @@ class _Trials:
         advice = tuple(a.model_copy(update={"verdict": verdicts[a.id]}) for a in self.guidance.advice)
         return self.guidance.model_copy(update={"advice": advice})
 
-    def whole(self, judged: Guidance) -> tuple[Trial | None, str]:
-        """Paired episodes from the reset, in which all advice that is left is executed, or why there are none."""
+    def together(self, bar: Bar) -> tuple[Guidance, dict[str, Any]]:
+        """One verdict for all advice: whether executing it raises the return of whole episodes.
+
+        Over some steps even good advice may only cost: the first swing away from the goal pays when the goal is
+        reached. So where actions are an extra beside reward terms, they are tried as the plan that they are, and used
+        all or none. Most plans for torques fail, and few episodes show it.
+        """
+        trial, note = self.whole(self.guidance, 0, SCREENING)
+        if trial is not None and (trial.returns() > 0).all():
+            rest, _ = self.whole(self.guidance, SCREENING, self.config.episode_pairs)
+            trial = trial.and_more(rest) if rest is not None else trial
+        verdict = self.set_verdict(trial, note)
+        if verdict.status == "helpful" and verdict.metric.startswith("return"):
+            each = verdict.model_copy(update={"note": "together with all other advice"})
+        else:
+            each = Verdict(status="untested", note=NOT_TOGETHER)
+        advice = tuple(
+            a.model_copy(update={"verdict": Verdict(status="untested", note=n) if (n := self._cannot(a)) else each})
+            for a in self.guidance.advice
+        )
+        bar.advance(len(advice) + 1)
+        judged = self.guidance.model_copy(update={"advice": advice, "set_verdict": verdict})
+        return judged, self.details(judged, {}, trial)
+
+    def whole(self, judged: Guidance, first: int = 0, end: int | None = None) -> tuple[Trial | None, str]:
+        """Paired episodes from the reset, in which all advice that is left is executed, or why there are none.
+
+        Of the configured pairs, those from `first` to before `end`.
+        """
         advice = [a for a in judged.active if a.action is not None]
-        pairs = self.config.episode_pairs
+        places = range(self.config.episode_pairs)[first:end]
+        pairs = len(places)
         if not advice or not pairs:
-            return None, "no advice with an action is left" if pairs else "the check of the set is switched off"
+            return None, "no advice with an action is left" if not advice else "the check of the set is switched off"
         longest = max(len(v) for v in self.seen)
         limit = max(self.card.max_episode_steps or 1000, longest)
         horizon = min(limit, (self.limit - self.brancher.steps) // (2 * pairs))
         if horizon < min(limit, RETURN_STEPS):
             return None, f"the budget of {self.limit} environment steps was used up"
-        starts = [Start(noise_seed(self.config.seed, k) % 2**31) for k in range(pairs)]
+        starts = [Start(noise_seed(self.config.seed, k) % 2**31) for k in places]
         execution = Execution(advice, self._matcher(advice))
         trial = self._trial(starts, horizon, horizon, execution)
         done = all(b.ending != "horizon" for pair in trial.pairs for b in pair)
