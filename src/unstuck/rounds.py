@@ -276,12 +276,13 @@ def _join_curves(done: list[Trained], path: Path) -> None:
 def _warnings(done: list[Trained]) -> list[str]:
     found = []
     for one in done:
-        found += [f"round {one.number}: {text}" for text in one.info["warnings"]]
+        texts = one.info["warnings"]
         if one.unguided and one.job.plan.guided:
-            found.append(
-                f"round {one.number}: nothing in its guidance applies (dropped, disabled, or found harmful), so it "
+            texts = [
+                "nothing in its guidance could be used (none given, dropped, disabled, or found harmful), so it "
                 "trained as plain PPO does"
-            )
+            ]
+        found += [f"round {one.number}: {text}" for text in texts]
     return found
 
 
@@ -296,7 +297,9 @@ def _words(run: Run, one: Trained) -> dict[str, Any]:
     collected, explained = one.run.record("collect").facts, one.run.record("explain").facts
     guidance, plan = one.job.guidance or load_guidance(one.run.guidance_path), one.job.plan
     returns = {mode: _mean(collected.get(mode)) for mode in SCORES}
-    facts = {key: explained[key] for key in ("model", "tokens_in", "tokens_out", "cost_usd") if key in explained}
+    facts: dict[str, Any] = {
+        key: explained[key] for key in ("model", "tokens_in", "tokens_out", "cost_usd") if key in explained
+    }
     return {
         "round": one.number, "before": returns, "diagnosis": guidance.diagnosis,
         "advice": len(plan.advice(guidance)), "of": len(guidance.advice), "terms": len(plan.reward_terms(guidance)),

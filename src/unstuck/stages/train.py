@@ -266,7 +266,6 @@ def _watching(run: Run, jobs: list[Job], bar: Bar) -> Iterator[None]:
 
 def trained_so_far(root: Path, job: Job) -> int:
     """Steps that a job under way, or just done, has trained; by its learning curves."""
-    folders = [root / f"{job.stage}.draft", root / job.stage]
     if job.rounds > 1:
         rounds = round_folder(root, job, 1).parent
         parts = (
@@ -274,7 +273,8 @@ def trained_so_far(root: Path, job: Job) -> int:
             *(list((rounds / str(n) / "train" / job.arm).glob("*")) for n in range(2, job.rounds + 1)),
         )
         return sum(max((trained_steps(folder) for folder in part), default=0) for part in parts)
-    return next((steps for folder in folders if (steps := trained_steps(folder))), 0)
+    draft = root / f"{job.stage}.draft"
+    return trained_steps(draft if draft.is_dir() else root / job.stage)
 
 
 def trained_steps(folder: Path) -> int:
