@@ -298,7 +298,9 @@ def _words(run: Run, one: Trained) -> dict[str, Any]:
     guidance, plan = one.job.guidance or load_guidance(one.run.guidance_path), one.job.plan
     returns = {mode: _mean(collected.get(mode)) for mode in SCORES}
     facts: dict[str, Any] = {
-        key: explained[key] for key in ("model", "tokens_in", "tokens_out", "cost_usd") if key in explained
+        key: explained[key]
+        for key in ("model", "calls", "replayed", "tokens_in", "tokens_out", "cost_usd")
+        if key in explained
     }
     return {
         "round": one.number, "before": returns, "diagnosis": guidance.diagnosis,
