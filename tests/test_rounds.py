@@ -17,6 +17,7 @@ from test_bench import TOY, numbers, plan_in, suite_in
 from unstuck import rounds
 from unstuck.agents import load_agent
 from unstuck.bench import pool
+from unstuck.bench.exchange import export_prompts, import_replies
 from unstuck.bench.results import read_results
 from unstuck.bench.runner import run_suite
 from unstuck.cli import main
@@ -411,3 +412,34 @@ def test_missing_replies_of_a_suites_rounds_go_out_and_come_back(
     once = Run(arm).record("explain").facts["tokens_in"]
     assert all(row["tokens"]["in"] > once for row in rows)
     assert exchange() == 0
+
+
+def test_a_corrected_reply_repeats_the_round_that_it_is_for(tmp_path: Path, agent: Path) -> None:
+    text = ROUNDS.replace('llm = ""', 'llm = "recorded"\nrecordings = "replies"').replace('"unstuck", ', "")
+    wrong = {**REPLY, "rules": [*REPLY["rules"], {"when": [], "action": 7, "why": "There is no such action."}]}
+
+    def exchange(reply: dict[str, Any]) -> int:
+        keys = export_prompts(plan_in(tmp_path, agent, suite), tmp_path / "prompts.jsonl")
+        lines = [json.dumps({"custom_id": key, "reply": json.dumps(reply)}) + "\n" for key in keys]
+        (tmp_path / "replies.jsonl").write_text("".join(lines))
+        import_replies(plan_in(tmp_path, agent, suite), tmp_path / "replies.jsonl", provenance="by hand", model="me")
+        return len(keys)
+
+    suite = text.replace("1_800", "3_000").replace("[1, 2]", "[1]").replace('"ppo", ', "").replace('"ppo"', '"again"')
+    suite = 'control = "again"\nours = "again"\n' + suite
+    assert exchange(REPLY) == 1
+    run_suite(plan_in(tmp_path, agent, suite))
+    assert exchange(wrong) == 1
+    assert run_suite(plan_in(tmp_path, agent, suite)), "what is valid of a reply is used"
+    arm = tmp_path / "out/corridor/arms/again"
+    (told,) = Run(arm).record("train/again/1").facts["rounds"][1:]
+    assert told["calls"] + told["replayed"] == 1
+    first = (arm / "rounds/again/1/1/agent.zip").stat().st_mtime_ns
+    assert exchange(REPLY) == 1
+    plan, names = plan_in(tmp_path, agent, suite), []
+    plan.on_outcome = lambda outcome: names.append(outcome.job.name)
+    assert run_suite(plan)
+    assert names == ["corridor again train seed 1"]
+    (told,) = Run(arm).record("train/again/1").facts["rounds"][1:]
+    assert told["replayed"] == 2
+    assert (arm / "rounds/again/1/1/agent.zip").stat().st_mtime_ns == first

@@ -32,7 +32,10 @@ def export_prompts(plan: Plan, path: Path) -> list[str]:
         asked = [*_prompts(run), *Recordings(run.root / "recordings").pending()]
         unanswered += [request for request in asked if known.find(request) is None]
     for arm in _in_rounds(plan):
-        unanswered += [request for later, request in waiting(arm) if _known(plan, later).find(request) is None]
+        known = _known(plan, arm)
+        corrections = [r for r in Recordings(arm.recordings_path).pending() if len(r.messages) > 1]
+        asked = [*(request for _, request in waiting(arm)), *corrections]
+        unanswered += [request for request in asked if known.find(request) is None]
     return export_batch(unanswered, path, store, plan.suite.llm_config)
 
 
