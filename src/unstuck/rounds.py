@@ -58,13 +58,19 @@ def train(run: Run, progress: Progress | None = None, *, model: Any = None) -> d
         return training.train(run, progress)
     work = functools.partial(train_in_rounds, model=model)
     agents = training.train(run, progress, work=work, workers=0 if model is None else 1)
+    if progress is not None:
+        _say(run, progress)
+    return agents
+
+
+def _say(run: Run, progress: Progress) -> None:
+    """What each later round began with."""
     for stage, record in run.manifest.stages.items():
-        for told in record.facts.get("rounds", [])[1:] if progress and stage.startswith("train/") else ():
+        for told in record.facts.get("rounds", [])[1:] if stage.startswith("train/") else ():
             seen = ", ".join(
                 f"{told['before'][mode]:.4g} {mode}" for mode in SCORES if told["before"][mode] is not None
             )
             progress.say(f"{record.facts['arm']}, seed {record.facts['seed']}: before round {told['round']}: {seen}")
-    return agents
 
 
 @dataclass(frozen=True)
