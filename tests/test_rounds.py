@@ -308,6 +308,37 @@ def test_the_caps_hold_over_all_rounds_together(tmp_path: Path, agent: Path) -> 
     assert info(run, 2)["rounds"][1]["tokens_in"] > 0
 
 
+def test_seeds_ask_a_live_model_one_after_the_other(tmp_path: Path, agent: Path) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="such locks are POSIX's")
+    for model, held in (("openai:some", True), ("recorded", False)):
+        run = open_run(settings(agent, llm={"model": model}), tmp_path / f"run-{held}")
+        with rounds._one_at_a_time(run):
+            path = run.recordings_path / ".lock"
+            assert path.exists() is held
+            if held:
+                with path.open() as other, pytest.raises(BlockingIOError):
+                    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if held:
+            with path.open() as other:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.parametrize("method", ["rice", "jsrl"])
+def test_methods_of_the_grid_in_rounds(tmp_path: Path, agent: Path, method: str) -> None:
+    """A mask network is trained anew in each round; what is not explained trains in one."""
+    config = settings(agent, method=method, steps=5_500)
+    run = open_run(config.model_copy(update={"explain": ExplainConfig(mask_steps=200)}), tmp_path / "run")
+    collect(run)
+    if method == "rice":
+        explain(run)
+        verify(run)
+    unstuck.train(run)
+    (facts,) = [r.facts for name, r in run.manifest.stages.items() if name.startswith("train/")]
+    assert len(facts.get("rounds", [])) == (2 if method == "rice" else 0)
+    assert 5_500 - ROLLOUT < sum(facts["charged"].values()) <= 5_500
+    assert len(later_rounds(run)) == (1 if method == "rice" else 0)
+
+
 def test_a_run_waits_for_replies_of_its_rounds_and_goes_on_with_them(
     tmp_path: Path, agent: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
