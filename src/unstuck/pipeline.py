@@ -2,7 +2,7 @@
 
 agent ──collect──▶ episodes ──explain──▶ advice ──verify──▶ guidance ──train──▶ better agent ──evaluate──▶ report
 
-With `--train.rounds`, training itself goes through the first four again from the improved agent: `rounds.py`.
+With `--train.rounds`, training itself goes through the first four again from the improved agent: `rounds/`.
 """
 
 from __future__ import annotations
