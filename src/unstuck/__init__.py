@@ -17,7 +17,7 @@ _HOMES = {
     "collect": "unstuck.stages.collect",
     "explain": "unstuck.stages.explain",
     "verify": "unstuck.stages.verify",
-    "train": "unstuck.stages.train",
+    "train": "unstuck.rounds",
     "evaluate": "unstuck.stages.evaluate",
     "report": "unstuck.stages.report",
     "Run": "unstuck.run",

@@ -23,6 +23,7 @@ ALIASES = {
     "--steps": "--train.steps",
     "--seeds": "--train.seeds",
     "--method": "--train.method",
+    "--rounds": "--train.rounds",
 }
 
 

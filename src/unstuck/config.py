@@ -163,6 +163,9 @@ class TrainConfig(_Config):
     that a mask network finds critical. jsrl: the stuck agent begins the episodes. ppo: no guidance."""
     name: str = Field(default="", pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$|^$", max_length=64)
     """What the arm is called, for variants of one method side by side in one run; default: the method."""
+    rounds: int = Field(default=1, ge=1)
+    """Iterated rounds: collect, explain, verify, train, and again from the improved agent, for each seed of the guided
+    arm. They share its budget. The control, and methods that need no explanation, train in one."""
     control: bool = True
     """Also continue plain PPO with the same budget and optimiser settings, to compare with."""
     guide: GuideConfig = GuideConfig()
@@ -178,7 +181,9 @@ class TrainConfig(_Config):
     critic_warmup: int = Field(default=6_000, ge=0)
     """Environment steps at the start in which only the critic learns."""
     late_checkpoints: int = Field(default=3, ge=1)
-    """Policies kept from the last 20 % of training (the last is the final one); scores average over them."""
+    """Policies kept from the end of training (the last is the final one); scores average over them."""
+    late_share: float = Field(default=0.2, gt=0, le=1)
+    """The share of training from whose end they are."""
     jobs: int = Field(default=0, ge=0)
     """Training runs at once; 0: one for each core."""
     engine: Literal["auto", "fast", "sb3"] = "auto"

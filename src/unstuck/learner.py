@@ -145,8 +145,9 @@ class _Log(BaseCallback):
         self._file = open(learner.folder / "curve.jsonl", "w", encoding="utf-8")  # noqa: SIM115
         self._lines: list[dict[str, Any]] = []
         count, steps = learner.config.late_checkpoints, learner.steps
-        # The last one is the end of training itself; the others lie in its last fifth.
-        self._due = [int(steps * f) for f in np.linspace(0.8, 1.0, count + 1)[1:-1]] if count > 1 else []
+        # The last one is the end of training itself; the others lie in its last fifth, or what else is set.
+        shares = np.linspace(1.0 - learner.config.late_share, 1.0, count + 1)[1:-1]
+        self._due = [int(steps * f) for f in shares] if count > 1 else []
         self.checkpoints: list[list[Any]] = []
 
     def _on_training_start(self) -> None:

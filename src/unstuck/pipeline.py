@@ -1,6 +1,8 @@
 """The story: a stuck agent in, a better one with a reason and a proof out.
 
 agent ──collect──▶ episodes ──explain──▶ advice ──verify──▶ guidance ──train──▶ better agent ──evaluate──▶ report
+
+With `--train.rounds`, training itself goes through the first four again from the improved agent: `rounds/`.
 """
 
 from __future__ import annotations
@@ -75,18 +77,18 @@ def of_shipped(config: RunConfig) -> tuple[RunConfig, Path]:
 def run_stages(run: Run, progress: Progress | None = None, *, model: Any = None) -> Run:
     """All stages on a run folder; those that are done with the same settings and inputs are left as they are."""
     from unstuck.methods import METHODS
+    from unstuck.rounds import train
     from unstuck.stages.collect import collect
     from unstuck.stages.evaluate import evaluate
     from unstuck.stages.explain import explain
     from unstuck.stages.report import report
-    from unstuck.stages.train import train
     from unstuck.stages.verify import verify
 
     collect(run, progress)
     if METHODS[run.config.train.method].explained:
         explain(run, progress, model=model)
         verify(run, progress)
-    train(run, progress)
+    train(run, progress, model=model)
     evaluate(run, progress)
     report(run, progress)
     return run

@@ -7,6 +7,7 @@
     RUN/advice.json          what the explainer said (may be edited)
     RUN/guidance.json        what verification left of it (may be edited)
     RUN/train/ARM/SEED/      refined agents and learning curves
+    RUN/rounds/ARM/SEED/N/   with several rounds: what the first trained, and a run folder for each later one
     RUN/evaluate/            scores
     RUN/report.html
 
@@ -28,7 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from unstuck.config import RunConfig, TaskConfig
 from unstuck.errors import RunError
@@ -49,6 +50,17 @@ class StageRecord(BaseModel):
     facts: dict[str, Any] = {}
 
 
+class Round(BaseModel):
+    """Of a run that is a later round of another one."""
+
+    model_config = ConfigDict(extra="forbid")
+    number: int = Field(ge=2)
+    outer: str
+    """The run folder to which it belongs, from its own."""
+    trained: int | None = None
+    """Environment steps for which its agent was trained so far; the file itself counts the last training only."""
+
+
 class Manifest(BaseModel):
     """The head of a run."""
 
@@ -60,6 +72,7 @@ class Manifest(BaseModel):
     """Path of the copied agent, relative to the run folder."""
     vecnormalize_file: str | None = None
     config: RunConfig = RunConfig()
+    round: Round | None = None
     stages: dict[str, StageRecord] = {}
 
 
@@ -177,6 +190,13 @@ class Run:
     @property
     def vecnormalize_path(self) -> Path | None:
         return self.root / self.manifest.vecnormalize_file if self.manifest.vecnormalize_file else None
+
+    @property
+    def recordings_path(self) -> Path:
+        """Where exchanges with a language model are kept; later rounds keep theirs in the run they belong to."""
+        later = self.manifest.round
+        home = Path(os.path.normpath(self.root / later.outer)) if later else self.root
+        return (home if (home / "manifest.json").exists() else self.root) / "recordings"
 
     @property
     def advice_path(self) -> Path:

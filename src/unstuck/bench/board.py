@@ -19,7 +19,7 @@ from unstuck.bench.jobs import Job, Outcome, score_stage
 from unstuck.bench.layout import Arm
 from unstuck.bench.runner import Plan
 from unstuck.run import Run
-from unstuck.stages.train import trained_steps
+from unstuck.stages.train import trained_so_far
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -130,7 +130,7 @@ class Board:
             if job.training is None:
                 continue
             folder = Path(job.root) / f"{job.training.stage}.draft"
-            if steps := trained_steps(folder):
+            if folder.is_dir() and (steps := trained_so_far(Path(job.root), job.training)):
                 found[job.name] = (steps, time.time() - folder.stat().st_ctime)
         return found
 

@@ -12,6 +12,7 @@ from unstuck.bench.runner import Plan, prepare
 from unstuck.bench.suite import SuiteError
 from unstuck.llm import Recordings, Request, export_batch, import_batch
 from unstuck.llm.batch import ImportSummary
+from unstuck.rounds import later_rounds, waiting
 from unstuck.run import Run
 
 
@@ -29,6 +30,11 @@ def export_prompts(plan: Plan, path: Path) -> list[str]:
     for run in _asking(plan):
         known = _known(plan, run)
         asked = [*_prompts(run), *Recordings(run.root / "recordings").pending()]
+        unanswered += [request for request in asked if known.find(request) is None]
+    for arm in _in_rounds(plan):
+        known = _known(plan, arm)
+        corrections = [r for r in Recordings(arm.recordings_path).pending() if len(r.messages) > 1]
+        asked = [*(request for _, request in waiting(arm)), *corrections]
         unanswered += [request for request in asked if known.find(request) is None]
     return export_batch(unanswered, path, store, plan.suite.llm_config)
 
@@ -48,6 +54,9 @@ def import_replies(plan: Plan, path: Path, *, provenance: str, model: str | None
         if "explain" in run.manifest.stages and any(r.messages[0].content in openings for r in _prompts(run)):
             run.manifest.stages.pop("explain")
             run.configure(run.config)  # writes the manifest
+    for later in (round_ for arm in _in_rounds(plan) for round_ in later_rounds(arm)):
+        if later.advice_path.exists() and any(r.messages[0].content in openings for r in _prompts(later)):
+            later.advice_path.unlink()  # the arm's training depends on it, and is done anew with it
     return summary
 
 
@@ -74,6 +83,13 @@ def _asking(plan: Plan) -> Iterator[Run]:
         run = Run(arm.source)
         if arm.asks and "collect" in run.manifest.stages:
             yield run
+
+
+def _in_rounds(plan: Plan) -> Iterator[Run]:
+    """Run folders of arms whose later rounds ask a language model."""
+    for arm in plan.arms():
+        if arm.asks and arm.config.train.rounds > 1 and (arm.root / "manifest.json").exists():
+            yield Run(arm.root)
 
 
 def _prompts(run: Run) -> list[Request]:

@@ -140,14 +140,14 @@ def _verify(job: Job, outcome: Outcome) -> None:
 
 
 def _train(job: Job, outcome: Outcome) -> None:
-    from unstuck.stages.train import train_one
+    from unstuck.rounds import train_in_rounds
 
     assert job.training is not None
     run, training = Run(job.root), job.training
     folder = run.root / training.stage
     if job.train:
         folder = run.draft(training.stage).folder
-        outcome.seconds["train"] = train_one(job.root, training, str(folder))[1]
+        outcome.seconds["train"] = train_in_rounds(job.root, training, str(folder))[1]
     begun = time.monotonic()
     _score(job, run, folder, run.draft(score_stage(training)))
     outcome.seconds["score"] = time.monotonic() - begun

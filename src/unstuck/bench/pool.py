@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from unstuck.bench.jobs import Job, Outcome, perform, score_stage
 from unstuck.errors import UnstuckError
+from unstuck.stages.train import round_folder
 
 Backend = Literal["loky", "ray"]
 DIED = "the process that ran it died; it may have run out of memory. The same command tries it again."
@@ -139,13 +140,15 @@ def _node() -> str:
 def pack_run(job: Job) -> bytes:
     """What a job needs of its run folder: all but other training runs; and the recordings."""
     root = Path(job.root)
-    skip = ("train", "score", "evaluate")
+    skip = ("train", "score", "evaluate", "rounds")
     needed = [p.name for p in sorted(root.iterdir()) if p.name not in skip and not p.name.endswith(".draft")]
     if job.kind == "before":
         needed = [n for n in needed if n in ("manifest.json", "agent")]
     parts = [(root / name, f"run/{name}") for name in needed]
     if job.training is not None and not job.train:
         parts.append((root / job.training.stage, f"run/{job.training.stage}"))
+    elif rounds := _rounds(job):
+        parts.append((root / rounds, f"run/{rounds}"))
     if job.recordings:
         parts.append((Path(job.recordings), "recordings"))
     return _pack(parts)
@@ -155,8 +158,19 @@ def _written(job: Job, root: Path) -> list[str]:
     """What travels back, relative to the run folder; the manifest last."""
     if job.training is not None:
         stages = [score_stage(job.training), *([job.training.stage] if job.train else [])]
-        return [f"{s}.draft" for s in stages]
+        drafts = [f"{s}.draft" for s in stages]
+        if not (rounds := _rounds(job)):
+            return drafts
+        asked = sorted((root / "recordings").rglob("*.json"))  # each by itself: others of this folder are elsewhere
+        return [rounds, *(p.relative_to(root).as_posix() for p in asked), *drafts]
     return [*sorted(p.name for p in root.iterdir() if p.name not in ("agent", "manifest.json")), "manifest.json"]
+
+
+def _rounds(job: Job) -> str:
+    """The folder of a job's rounds, relative to the run folder; '' where it trains in one."""
+    if job.training is None or not job.train or job.training.rounds == 1:
+        return ""
+    return round_folder(Path(), job.training, 1).parent.as_posix()
 
 
 def unpack(outcome: Outcome, job: Job) -> None:

@@ -150,16 +150,22 @@ def _arm_rows(stage: _Finished, shared: Row) -> Iterator[Row]:
                 **shared, "agent": held_digest(run), "method": arm.method, "seed": facts["seed"], "mode": mode,
                 "trained": point["trained"], "steps": sum(charged.values()), "charged": facts["charged"],
                 "budget": facts["budget"], "returns": _rounded(point[mode]), "seconds": seconds,
-                "tokens": _tokens(run), "hit_rate": facts.get("hit_rate"), "warnings": facts.get("warnings", []),
+                "tokens": _tokens(run, facts.get("rounds", [])[1:]), "hit_rate": facts.get("hit_rate"),
+                "warnings": facts.get("warnings", []),
                 "explainer": str(run.config.explain.explainer) if arm.explained else None,
                 "backend": facts.get("backend"), "versions": scores["versions"],
             }  # fmt: skip
 
 
-def _tokens(run: Run) -> Row:
+def _tokens(run: Run, later: list[Row]) -> Row:
+    """Of the explanation that the arm's seeds share, and of those that later rounds of one seed had."""
     record = run.manifest.stages.get("explain")
     facts: Row = record.facts if record else {}
-    return {key: facts[name] for key, name in _TOKENS.items() if facts.get(name) is not None}
+    found = {key: facts[name] for key, name in _TOKENS.items() if facts.get(name) is not None}
+    for key in found.keys() - {"model"}:
+        parts = [facts.get(_TOKENS[key]) for facts in later]
+        found[key] = found[key] + sum(p for p in parts if p is not None)
+    return found
 
 
 _TOKENS = {"in": "tokens_in", "out": "tokens_out", "usd": "cost_usd", "model": "model"}

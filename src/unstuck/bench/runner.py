@@ -239,9 +239,11 @@ def _train_jobs(plan: Plan) -> list[Job]:
             mark = fingerprint(run, training)
             train = not run.done(training.stage, mark)
             if train or not run.done(score_stage(training), score_mark(run, mark)):
-                steps = training.steps if train else 0
-                job = Job("train", arm.task.name, str(run.root), arm.method, training.seed, steps, training, train)
-                jobs.append(job)
+                steps = training.expected if train else 0
+                # Later rounds ask a language model while they train.
+                replies = _recordings(plan) if training.rounds > 1 else ""
+                where = (arm.task.name, str(run.root), arm.method)
+                jobs.append(Job("train", *where, training.seed, steps, training, train, recordings=replies))
     order = {seed: i for i, seed in enumerate(plan.seeds)}
     return sorted(jobs, key=lambda job: order[job.seed])
 

@@ -15,7 +15,10 @@ from unstuck.errors import UnstuckError
 
 @dataclass
 class PromptArgs(OfRun):
-    """Show the exact prompts and what they would cost, without asking anything."""
+    """Show the exact prompts and what they would cost, without asking anything.
+
+    Where later rounds of the run wait for a reply, theirs.
+    """
 
     export: Path | None = None
     """Write them as OpenAI-style batch JSONL to this file."""
@@ -46,13 +49,17 @@ class RecordingsArgs:
 def prompt(command: str, args: list[str]) -> None:
     """`unstuck prompt`."""
     from unstuck.llm import estimate_cost, estimate_tokens, export_batch
+    from unstuck.rounds import waiting
     from unstuck.run import Run
     from unstuck.stages.explain import prompts, recordings_of
 
     parsed = parse(PromptArgs, command, args)
     run = Run(parsed.run)
     llm = run.config.llm if parsed.llm is None else run.config.llm.model_copy(update={"model": parsed.llm})
-    requests = prompts(run)
+    rounds = waiting(run)
+    requests = [request for _, request in rounds] or prompts(run)  # where later rounds wait, the first has its reply
+    for later in {str(later.root): None for later, _ in rounds}:
+        print(f"waits for a reply: {later}", file=sys.stderr)
     if not parsed.quiet:
         for request in requests:
             print(request.text)

@@ -69,7 +69,7 @@ def collect(run: Run, progress: Progress | None = None) -> EpisodeSet:
                 draft.facts["cut"] = draft.facts.get("cut", 0) + trace.cut
                 # Seeds are begun in their order, and what is begun is finished.
                 index = begun + trace.seed - first
-                episodes.add(_episode(trace, index, deterministic, space.actor, _gamma(space)))
+                episodes.add(_episode(trace, index, deterministic, space.actor, _gamma(space), _value_scale(space)))
                 returns[index] = round(trace.total_reward, 3)
                 trace.forget()
                 bar.advance()
@@ -112,10 +112,10 @@ def _gamma(space: Workspace) -> float:
     return float(space.agent.hyperparameters.get("gamma") or 0.99)
 
 
-def _episode(trace: Trace, index: int, deterministic: bool, actor: Actor, gamma: float) -> Episode:
+def _episode(trace: Trace, index: int, deterministic: bool, actor: Actor, gamma: float, scale: float) -> Episode:
     observations = stack(trace.observations)
     signals = _signals(actor, observations)
-    values = signals["value"] = signals["value"] * _value_scale(actor)
+    values = signals["value"] = signals["value"] * scale
     rewards = np.array(trace.rewards)
     following = values[1:].copy()
     if trace.terminated:
@@ -155,7 +155,10 @@ def _room(space: gym.Space, longest: int) -> int:
     return max(1, IN_MEMORY // max(1, size * longest))
 
 
-def _value_scale(actor: Actor) -> float:
-    """Turns a critic's values back into the task's reward where it learnt from normalised rewards."""
-    n = actor.normalization
+def _value_scale(space: Workspace) -> float:
+    """Turns a critic's values back into the task's reward where it learnt from normalised rewards. Agents that rounds
+    before trained have learnt from the task's own, whatever their statistics hold."""
+    n = space.actor.normalization
+    if space.run.manifest.round is not None:
+        return 1.0
     return float(np.sqrt(n.ret_var + n.epsilon)) if n is not None and n.norm_reward else 1.0

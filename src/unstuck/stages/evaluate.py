@@ -108,7 +108,7 @@ def episode_returns(root: str, mode: str, path: str, vecnormalize: str, episodes
 def _scores(run: Run, results: dict[tuple[str, str], list[float]]) -> dict[str, Any]:
     arms: dict[str, Any] = {}
     for arm, names in arms_of(run).items():
-        charged = run.manifest.stages[names[0]].facts["charged"]
+        charged = _charged([run.manifest.stages[name].facts["charged"] for name in names])
         seeds: dict[str, Any] = {}
         for name in names:
             points = read_json(run.root / name / "info.json")["checkpoints"]
@@ -130,6 +130,11 @@ def _scores(run: Run, results: dict[tuple[str, str], list[float]]) -> dict[str, 
                 m: _as_dict(difference_interval(per_seed[m], per_seed_scores(arms["ppo"], m))) for m in MODES
             }
     return {"env_id": run.config.task.env, "before": before, "arms": arms, "summary": summary}
+
+
+def _charged(seeds: list[dict[str, int]]) -> dict[str, int]:
+    """Steps charged to one training run: the same for all seeds, but for later rounds; then their mean."""
+    return {stage: round(sum(c.get(stage, 0) for c in seeds) / len(seeds)) for stage in seeds[0]}
 
 
 def per_seed_scores(arm: dict[str, Any], mode: str) -> list[float]:

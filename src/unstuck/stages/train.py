@@ -11,12 +11,14 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from unstuck.errors import RunError
+from unstuck.config import TrainConfig
+from unstuck.errors import LLMError, RunError
 from unstuck.guidance import Guidance, load_guidance
 from unstuck.learner import Learner
 from unstuck.masknet import MASK_FILE
@@ -41,6 +43,13 @@ class Job:
     """Environment steps by stage, training included: what the arm is charged in all."""
     plan: Plan
     guidance: Guidance | None
+    rounds: int = 1
+    """Rounds in all; with more than one, steps and charges are the first's, and `unstuck.rounds` does the others."""
+
+    @property
+    def expected(self) -> int:
+        """Environment steps of all rounds, about: later ones collect and verify anew."""
+        return self.steps * self.rounds
 
     @property
     def stage(self) -> str:
@@ -50,20 +59,37 @@ class Job:
 def fingerprint(run: Run, job: Job) -> str:
     """What a trained agent depends on."""
     shared = run.config.train.model_dump(
-        exclude={"steps", "seeds", "method", "name", "control", "guide", "jobs", "threads"}
+        exclude={"steps", "seeds", "method", "name", "control", "guide", "jobs", "threads", "rounds"}
     )
+    if shared["late_share"] == TrainConfig.model_fields["late_share"].default:
+        del shared["late_share"]  # what was trained before there was this setting stays trained
     return digest(
         run.agent_path, run.vecnormalize_path, run.config.task, shared, job.arm, job.seed, job.steps,
         repr(job.plan), job.guidance.model_dump(mode="json") if job.guidance else None,
         *([run.root / "explain" / MASK_FILE] if job.plan.restart_at == "fresh" else []),
+        *(_later(run, job) if job.rounds > 1 else []),
     )  # fmt: skip
+
+
+def _later(run: Run, job: Job) -> list[Any]:
+    """What rounds after the first depend on beside it. Their guidance is among it: people may edit that too."""
+    marks = [run.record(stage).fingerprint for stage in ("collect", "explain", "verify")]
+    folders = [round_folder(run.root, job, number) for number in range(2, job.rounds + 1)]
+    files = [folder / name for folder in folders for name in ("advice.json", "guidance.json")]
+    return [job.rounds, run.config.train.steps, run.config.llm.model, marks, *files]
+
+
+def round_folder(root: Path, job: Job, number: int) -> Path:
+    """Of the first round, what it trained; of a later one, a run folder."""
+    return root / job.stage.replace("train/", "rounds/", 1) / str(number)
 
 
 def plan_jobs(run: Run) -> list[Job]:
     """The training runs that the configuration asks for, control first.
 
     Raises:
-        RunError: if the budget leaves no room for training.
+        NoRoomError: if the budget leaves no room for training.
+        RunError: if a stage before has not run.
         GuidanceError: if the guidance file was edited into something invalid; names the field.
     """
     config = run.config.train
@@ -80,54 +106,80 @@ def plan_jobs(run: Run) -> list[Job]:
     guidance = load_guidance(run.guidance_path, describer.card)
     plan = make_plan(config.method, config.guide, guidance, describer.card.action.kind == "discrete")
     stages = ("collect", "explain", "verify") if plan.verified else ("collect", "explain")
-    return jobs + _arm(run, name, plan, guidance, {s: run.record(s).env_steps for s in stages})
+    return jobs + _arm(run, name, plan, guidance, {s: run.record(s).env_steps for s in stages}, config.rounds)
 
 
 PPO_PLAN = Plan()
 
 
-def _arm(run: Run, arm: str, plan: Plan, guidance: Guidance | None, charged: dict[str, int]) -> list[Job]:
+class NoRoomError(RunError):
+    """The budget leaves less than one rollout to train."""
+
+
+def _arm(
+    run: Run, arm: str, plan: Plan, guidance: Guidance | None, charged: dict[str, int], rounds: int = 1
+) -> list[Job]:
     config = run.config.train
     rollout = config.n_envs * config.n_steps
-    spent = sum(charged.values())
-    steps = (config.steps - spent) // rollout * rollout
+    spent, share = sum(charged.values()), config.steps // rounds
+    steps = (share - spent) // rollout * rollout
     if steps < rollout:
         spent_on = ", ".join(charged) or "nothing"
-        raise RunError(
-            f"The budget of {config.steps} environment steps leaves {config.steps - spent} to train {arm!r} after "
+        whose = f"first of {rounds} rounds' share ({share}) of the budget" if rounds > 1 else "budget"
+        raise NoRoomError(
+            f"The {whose} of {config.steps} environment steps leaves {share - spent} to train {arm!r} after "
             f"{spent} for {spent_on}; one rollout takes {rollout}. Raise --train.steps, or lower --collect.max-steps, "
-            "--verify.max-steps, --train.n-envs or --train.n-steps."
+            f"--verify.max-steps, {'--train.rounds, ' if rounds > 1 else ''}--train.n-envs or --train.n-steps."
         )
-    return [Job(arm, seed, steps, {**charged, "train": steps}, plan, guidance) for seed in config.seeds]
+    return [Job(arm, seed, steps, {**charged, "train": steps}, plan, guidance, rounds) for seed in config.seeds]
 
 
-def train(run: Run, progress: Progress | None = None) -> dict[str, list[Path]]:
+Work = Callable[[str, Job, str], tuple[str, float]]
+"""What trains one job: (root, job, draft folder) → (stage, seconds)."""
+
+
+def train(
+    run: Run, progress: Progress | None = None, *, work: Work | None = None, workers: int = 0
+) -> dict[str, list[Path]]:
     """Train all arms and seeds that are not done yet; returns the refined agents of each arm, by seed.
+
+    Args:
+        work: what trains a job; by default `train_one`, which knows one round only.
+        workers: training runs at once; 0: as configured.
 
     Raises:
         RunError: if verifying has not run, or the budget leaves no room for training.
         GuidanceError: if the guidance file is not valid.
+        LLMError: if a later round gets no reply; the other training runs have then been done.
     """
     from joblib import Parallel, delayed
 
-    progress = progress or Progress.silent()
+    progress, work = progress or Progress.silent(), work or train_one
     jobs = plan_jobs(run)
+    if work is train_one and any(job.rounds > 1 for job in jobs):
+        raise RunError("several rounds are trained by unstuck.train, or `unstuck train`; this function trains one")
     todo = [job for job in jobs if not run.done(job.stage, fingerprint(run, job))]
     _warn_if_unguided(jobs, progress)
     drafts = {job.stage: run.draft(job.stage) for job in todo}
-    workers = min(run.config.train.jobs or os.cpu_count() or 1, max(1, len(todo)))
-    total = sum(job.steps for job in todo)
+    workers = min(workers or run.config.train.jobs or os.cpu_count() or 1, max(1, len(todo)))
+    total = sum(job.expected for job in todo)
     task, backend = run.config.task, run.config.train.backend
     if todo and (slower := missed_speed(task.env, task.env_kwargs, backend)):
         progress.say(slower)
+    waiting: list[LLMError] = []
     if todo:
-        with progress.task("train", total) as bar, _watching(list(drafts.values()), bar):
-            work = (delayed(train_one)(str(run.root), job, str(drafts[job.stage].folder)) for job in todo)
+        with progress.task("train", total) as bar, _watching(run, todo, bar):
+            calls = (delayed(_attempt)(work, str(run.root), job, str(drafts[job.stage].folder)) for job in todo)
             # One worker needs no other process; results come as they are ready, so that a kill loses only what runs.
             parallel = Parallel(n_jobs=workers, return_as="generator_unordered")
-            for stage, seconds in parallel(work):
+            for stage, seconds, error in parallel(calls):
+                if error is not None:
+                    waiting.append(error)
+                    continue
                 job = next(j for j in todo if j.stage == stage)
                 commit(run, job, drafts[stage], seconds)
+    if waiting:
+        raise _together(waiting)
     for job in jobs:
         for warning in run.record(job.stage).facts.get("warnings", []):
             progress.warn(f"{job.arm}, seed {job.seed}: {warning}")
@@ -135,6 +187,21 @@ def train(run: Run, progress: Progress | None = None) -> dict[str, list[Path]]:
     for job in jobs:
         arms.setdefault(job.arm, []).append(run.root / job.stage / "agent.zip")
     return arms
+
+
+def _attempt(work: Work, root: str, job: Job, folder: str) -> tuple[str, float, LLMError | None]:
+    """In a worker process. A round without a reply is told, not raised: it must not hold up other seeds."""
+    try:
+        return *work(root, job, folder), None
+    except LLMError as error:
+        return job.stage, 0.0, error
+
+
+def _together(errors: list[LLMError]) -> LLMError:
+    first = errors[0]
+    if len(errors) == 1:
+        return first
+    return type(first)(f"{len(errors)} training runs got no reply, and go on when it is there; one of them: {first}")
 
 
 def _warn_if_unguided(jobs: list[Job], progress: Progress) -> None:
@@ -150,11 +217,14 @@ def _warn_if_unguided(jobs: list[Job], progress: Progress) -> None:
 def commit(run: Run, job: Job, draft: Draft, seconds: float) -> None:
     """In the main process: put what `train_one` left in place, and enter it as done."""
     info = json.loads((draft.folder / "info.json").read_text())
-    draft.env_steps = job.steps
+    # All that this stage took: of later rounds, what they collected, searched and verified too.
+    draft.env_steps = sum(info["charged"].values()) - (sum(job.charged.values()) - job.steps)
     draft.facts = {
-        "arm": job.arm, "seed": job.seed, "charged": job.charged, "budget": run.config.train.steps,
+        "arm": job.arm, "seed": job.seed, "charged": info["charged"], "budget": run.config.train.steps,
         "warnings": info["warnings"], "hit_rate": info["hit_rate"], "backend": info["backend"],
     }  # fmt: skip
+    if "rounds" in info:
+        draft.facts["rounds"] = info["rounds"]
     run.commit(draft, fingerprint(run, job), seconds)
 
 
@@ -173,17 +243,14 @@ def train_one(root: str, job: Job, folder: str) -> tuple[str, float]:
 
 
 @contextmanager
-def _watching(drafts: list[Draft], bar: Bar) -> Iterator[None]:
+def _watching(run: Run, jobs: list[Job], bar: Bar) -> Iterator[None]:
     """Advance the bar by what the workers write to their learning curves."""
     stop = threading.Event()
 
     def watch() -> None:
         shown = 0
         while not stop.wait(0.5):
-            now = sum(
-                trained_steps(d.folder) or trained_steps(d.folder.with_name(d.folder.name[: -len(".draft")]))
-                for d in drafts
-            )
+            now = sum(trained_so_far(run.root, job) for job in jobs)
             if now > shown:
                 bar.advance(now - shown)
                 shown = now
@@ -195,6 +262,19 @@ def _watching(drafts: list[Draft], bar: Bar) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+def trained_so_far(root: Path, job: Job) -> int:
+    """Steps that a job under way, or just done, has trained; by its learning curves."""
+    if job.rounds > 1:
+        rounds = round_folder(root, job, 1).parent
+        parts = (
+            [rounds / "1.draft", rounds / "1"],
+            *(list((rounds / str(n) / "train" / job.arm).glob("*")) for n in range(2, job.rounds + 1)),
+        )
+        return sum(max((trained_steps(folder) for folder in part), default=0) for part in parts)
+    draft = root / f"{job.stage}.draft"
+    return trained_steps(draft if draft.is_dir() else root / job.stage)
 
 
 def trained_steps(folder: Path) -> int:

@@ -113,11 +113,11 @@ def _settings(run: Run, name: str) -> dict[str, Any]:
 
 
 def recordings_of(run: Run) -> Recordings:
-    """The run's own recordings, which are written; then those named by UNSTUCK_RECORDINGS and those that come with
-    the package, which are only read."""
+    """The run's own recordings (of a later round, those of the run that it belongs to), which are written; then those
+    named by UNSTUCK_RECORDINGS and those that come with the package, which are only read."""
     named = [Path(p) for p in os.environ.get(RECORDINGS_VARIABLE, "").split(os.pathsep) if p]
     shipped = [SHIPPED] if SHIPPED.is_dir() else []
-    return Recordings([run.root / "recordings", *named, *shipped])
+    return Recordings([run.recordings_path, *named, *shipped])
 
 
 def _explainer(name: str, space: Workspace, model: Any) -> Explainer:
@@ -156,7 +156,8 @@ def _agent_facts(space: Workspace) -> Any:
     from unstuck.stages.explain.facts import AgentFacts
 
     settings = space.agent.hyperparameters
-    steps = settings.get("num_timesteps")
+    later = space.run.manifest.round
+    steps = later.trained if later else settings.get("num_timesteps")
     return AgentFacts(
         algorithm=space.agent.algorithm,
         trained_steps=int(steps) if steps else None,

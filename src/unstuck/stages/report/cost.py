@@ -35,14 +35,27 @@ def _llm(data: RunData) -> list[tuple[str, str]]:
         return [("Language model", "none was used (mask network)")]
     if explainer != "llm" and "tokens_in" not in facts:
         return []
-    cost = facts.get("cost_usd")
+    asked = [facts, *_later_rounds(data)]
     return [
-        ("Tokens in", _count(facts.get("tokens_in"))),
-        ("Tokens out", _count(facts.get("tokens_out"))),
-        ("Money", words.money(cost if is_number(cost) else None)),
-        ("Calls", _count(facts.get("calls"))),
-        ("Replayed from recordings", _count(facts.get("replayed"))),
+        ("Tokens in", _count(_sum(asked, "tokens_in"))),
+        ("Tokens out", _count(_sum(asked, "tokens_out"))),
+        ("Money", words.money(_sum(asked, "cost_usd"))),
+        ("Calls", _count(_sum(asked, "calls"))),
+        ("Replayed from recordings", _count(_sum(asked, "replayed"))),
     ]
+
+
+def _later_rounds(data: RunData) -> list[dict[str, Any]]:
+    """What the explanations of later rounds took, of all seeds."""
+    stages = [r for name, r in data.run.manifest.stages.items() if name.startswith("train/")]
+    rounds = [told for record in stages for told in (record.facts.get("rounds") or [])[1:]]
+    return [told for told in rounds if isinstance(told, dict) and "tokens_in" in told]
+
+
+def _sum(asked: list[dict[str, Any]], key: str) -> Any:
+    """None if any is not known."""
+    parts = [facts.get(key) for facts in asked]
+    return sum(parts) if all(is_number(p) for p in parts) else None  # type: ignore[arg-type]
 
 
 def _count(x: Any) -> str:

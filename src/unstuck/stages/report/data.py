@@ -25,9 +25,16 @@ class Curve:
     arm: str
     seed: str
     offset: int
-    """Environment steps that the arm had been charged before its training began."""
+    """Environment steps that the arm was charged for other things than training."""
     points: tuple[dict[str, Any], ...]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def begin(self) -> int:
+        """Environment steps charged when training began; later rounds are charged for more in between."""
+        first = self.points[0] if self.points else {}
+        known = is_number(first.get("steps")) and is_number(first.get("trained"))
+        return int(first["steps"] - first["trained"]) if known else self.offset
 
     def series(self, key: str) -> tuple[list[float], list[float]]:
         """(environment steps charged, values) where the value is known; `steps` counts what was charged before."""

@@ -84,7 +84,7 @@ def curves_figure(
             ax.plot(x, y, dash, color=shade, linewidth=0.8, alpha=0.45)
         grid, mean = mean_curve(series)
         ax.plot(grid, mean, dash, color=shade, linewidth=2.4, label=arm_name(arm))
-        if series[0][0][0] > 0 and (start := min(c.offset for c in curves if c.arm == arm)) > 0:
+        if series[0][0][0] > 0 and (start := min(c.begin for c in curves if c.arm == arm)) > 0:
             ax.axvline(start, color=shade, linewidth=0.8, linestyle=":")
     if not drawn:
         return ""

@@ -21,6 +21,7 @@ from unstuck.stages.report.figures import curves_figure, scores_figure
 from unstuck.stages.report.frames import Frames, render_frames
 from unstuck.stages.report.outcome import outcome_of
 from unstuck.stages.report.reproduce import reproduce
+from unstuck.stages.report.rounds import round_tables
 from unstuck.stages.report.words import Words, arm_name
 from unstuck.tasks.card import Describer
 
@@ -71,6 +72,7 @@ def context(data: RunData) -> dict[str, Any]:
         "verify_facts": data.facts("verify"),
         "verify_steps": record.env_steps if (record := data.record("verify")) else None,
         "warnings": _warnings(data),
+        "rounds": round_tables(data),
         **cost_tables(data),
         "caveats": _caveats(data),
         **reproduce(run),

@@ -1,0 +1,128 @@
+"""What the rounds of a training leave in all: the last one's agents, one learning curve, and what all of them took."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unstuck.guidance import Guidance, load_guidance
+from unstuck.run import Run, read_json, write_json
+from unstuck.stages.train import Job
+
+MODES = ("deterministic", "sampled")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one round left."""
+
+    number: int
+    run: Run
+    """Whose episodes and guidance it had."""
+    job: Job
+    folder: Path
+    """With agent.zip, info.json and curve.jsonl."""
+    seconds: float
+
+    @property
+    def charged(self) -> dict[str, int]:
+        """Environment steps by stage, of this round alone."""
+        return self.job.charged
+
+    @property
+    def steps(self) -> int:
+        """Environment steps charged, all stages of this round."""
+        return sum(self.charged.values())
+
+    @functools.cached_property
+    def info(self) -> dict[str, Any]:
+        return read_json(self.folder / "info.json")
+
+    @property
+    def unguided(self) -> bool:
+        """Whether nothing of its guidance could be used."""
+        plan, guidance = self.job.plan, self.job.guidance or Guidance(env_id="", diagnosis="")
+        return not plan.advice(guidance) and not plan.reward_terms(guidance)
+
+
+def gather(run: Run, job: Job, done: list[Trained], folder: Path, problem: str) -> None:
+    """Into the draft: the last round's agents, one learning curve, and what all rounds took."""
+    last = done[-1]
+    before = sum(d.charged["train"] for d in done[:-1])
+    checkpoints = []
+    for trained, file in last.info["checkpoints"]:
+        name = file if file == "agent.zip" else f"agent-{before + trained}.zip"
+        for suffix in (".zip", ".vecnormalize.pkl"):
+            if (source := (last.folder / file).with_suffix(suffix)).exists():
+                shutil.copyfile(source, (folder / name).with_suffix(suffix))
+        checkpoints.append([before + trained, name])
+    _join_curves(done, folder / "curve.jsonl")
+    charged: Counter[str] = Counter()
+    for one in done:
+        charged.update(one.charged)
+    train = charged.pop("train")
+    info = {
+        "arm": job.arm, "seed": job.seed, "steps": train, "charged": {**charged, "train": train},
+        "warnings": _warnings(done) + ([problem] if problem else []), "hit_rate": _hit_rate(done),
+        "checkpoints": checkpoints, "backend": last.info["backend"], "engine": last.info["engine"],
+        "rounds": [_words(run, one) for one in done],
+    }  # fmt: skip
+    write_json(folder / "info.json", info)
+
+
+def _join_curves(done: list[Trained], path: Path) -> None:
+    """`steps` goes on over the rounds with what was spent between them; `trained` without."""
+    spent = trained = 0
+    with path.open("w", encoding="utf-8") as file:
+        for one in done:
+            for text in (one.folder / "curve.jsonl").read_text(encoding="utf-8").splitlines():
+                line = json.loads(text)
+                line |= {"steps": spent + line["steps"], "trained": trained + line["trained"], "round": one.number}
+                file.write(json.dumps(line) + "\n")
+            spent, trained = spent + one.steps, trained + one.charged["train"]
+
+
+def _warnings(done: list[Trained]) -> list[str]:
+    found = []
+    for one in done:
+        texts = one.info["warnings"]
+        if one.unguided and one.job.plan.guided:
+            texts = [
+                "nothing in its guidance could be used (none given, dropped, disabled, or found harmful), so it "
+                "trained as plain PPO does"
+            ]
+        found += [f"round {one.number}: {text}" for text in texts]
+    return found
+
+
+def _hit_rate(done: list[Trained]) -> float | None:
+    """Mean over all training steps of the rounds that have one."""
+    known = [(d.info["hit_rate"], d.charged["train"]) for d in done if d.info["hit_rate"] is not None]
+    return sum(h * n for h, n in known) / sum(n for _, n in known) if known else None
+
+
+def _words(run: Run, one: Trained) -> dict[str, Any]:
+    """What a round began with, what it was told, and what it took."""
+    collected, explained = one.run.record("collect").facts, one.run.record("explain").facts
+    guidance, plan = one.job.guidance or load_guidance(one.run.guidance_path), one.job.plan
+    returns = {mode: _mean(collected.get(mode)) for mode in MODES}
+    facts: dict[str, Any] = {
+        key: explained[key]
+        for key in ("model", "calls", "replayed", "tokens_in", "tokens_out", "cost_usd")
+        if key in explained
+    }
+    return {
+        "round": one.number, "before": returns, "diagnosis": guidance.diagnosis,
+        "advice": len(plan.advice(guidance)), "of": len(guidance.advice), "terms": len(plan.reward_terms(guidance)),
+        "charged": one.charged, "folder": os.path.relpath(one.run.root, run.root), **facts,
+    }  # fmt: skip
+
+
+def _mean(values: Any) -> float | None:
+    return round(sum(values) / len(values), 4) if values else None
