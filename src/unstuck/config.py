@@ -140,6 +140,9 @@ class GuideConfig(_Config):
     roll_in: Literal["none", "curriculum", "random"] | None = None
     """Whether the stuck agent begins each episode for a number of steps. curriculum: ever fewer, as long as the return
     holds. random: drawn anew for each episode."""
+    short_episodes: int | None = Field(default=None, ge=0)
+    """In training, cut the episodes of three environments in four after this many steps, where nothing but the time
+    limit ends the stuck agent's: the long rest of a failed episode teaches little. 0: none."""
     thaw: float | None = Field(default=None, ge=0, le=1)
     """If the stuck policy's noise is below this share of the most that it can be, raise it to that before training,
     without changing its most likely actions. Discrete actions: entropy. Continuous: standard deviation, of half the

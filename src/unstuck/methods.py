@@ -43,6 +43,8 @@ class MethodSpec:
 
 IMITATE = 0.1
 """Coefficient of imitation, continuous actions."""
+SHORT = 100
+"""Steps of a short episode."""
 _PAPER = Plan(applies="table", anneal="none", kinds=("state",))
 
 RICE_SETTINGS = {"Hopper": (0.25, 0.001), "Walker2d": (0.25, 0.01), "Reacher": (0.5, 0.001), "HalfCheetah": (0.5, 0.01)}
@@ -66,11 +68,11 @@ def _unstuck(guidance: Guidance | None, discrete: bool) -> Plan:
     Without terms (the search explainer has none) continuous advice is imitated too, but only where verification
     found that it helps: unverified torques are no better than random ones.
     """
-    plan = Plan(verified=True)
     if discrete:
-        return replace(plan, imitate=0.3)
+        return Plan(verified=True, imitate=0.3, thaw=0.3)
+    plan = Plan(verified=True, thaw=0.1)
     if guidance is not None and guidance.reward_terms:
-        return replace(plan, terms=True, imitate=IMITATE, only_helpful=True)
+        return replace(plan, terms=True, imitate=IMITATE, only_helpful=True, short_episodes=SHORT)
     return replace(plan, imitate=IMITATE, only_helpful=True)
 
 
@@ -112,7 +114,7 @@ _LIST = (
 
 METHODS: dict[Method, MethodSpec] = {spec.name: spec for spec in _LIST}
 
-_UNEXPLAINED = ("rnd", "roll_in", "thaw")
+_UNEXPLAINED = ("rnd", "roll_in", "thaw", "short_episodes")
 """Settings of the modulations that need no explanation."""
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -22,6 +23,9 @@ from unstuck.modulate.thaw import Thaw
 from unstuck.modulate.venv import GuidanceVecEnv
 from unstuck.vecenvs.choice import Backend
 from unstuck.workspace import Workspace
+
+SHORT_SHARE = 0.75
+"""Share of the environments that cut their episodes. The others see what comes later, too."""
 
 
 class Modulation:
@@ -66,6 +70,10 @@ class Modulation:
     def wrap(self, venv: VecEnv) -> VecEnv:
         """(Monitor-wrapped environments) → with guidance, potentials and the novelty bonus, as the plan has them."""
         plan, guidance, gamma = self.plan, self.guidance, self._gamma()
+        if plan.short_episodes and _goes_on(self.space, plan.short_episodes):
+            cuts = np.full(venv.num_envs, np.iinfo(np.int64).max)
+            cuts[: round(SHORT_SHARE * venv.num_envs)] = plan.short_episodes
+            venv.cut_episodes(cuts)  # type: ignore[attr-defined]
         if plan.begins_elsewhere:
             venv = WholeEpisodes(venv)
         if guidance is not None:
@@ -124,6 +132,14 @@ class ChargeUnseen(BaseCallback):
         now = self.model.num_timesteps
         if now + (now - self._begun) > self._modulation._steps:
             self.model.num_timesteps = max(now, self._modulation._steps)
+
+
+def _goes_on(space: Workspace, steps: int) -> bool:
+    """Whether nothing but the time limit ended the stuck agent's episodes, well after `steps`. If none were collected,
+    whoever asked for short episodes knows."""
+    if "collect" not in space.run.manifest.stages:
+        return True
+    return all(e.truncated and not e.terminated and len(e) >= 2 * steps for e in space.episodes)
 
 
 def _restarts(space: Workspace, plan: Plan, guidance: Guidance | None) -> Restarts:

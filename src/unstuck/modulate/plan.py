@@ -38,6 +38,8 @@ class Plan:
     """Coefficient of the novelty bonus."""
     roll_in: Literal["none", "curriculum", "random"] = "none"
     """Whether the stuck agent takes the first steps of each episode."""
+    short_episodes: int = 0
+    """Steps after which most environments cut their episodes, where only the time limit ends the stuck agent's."""
     thaw: float = 0.0
     """Floor of the policy's noise at the start of training, as a share of the most that it can be."""
 

@@ -119,7 +119,7 @@ def _flat(held: np.ndarray) -> np.ndarray:
 
 def _tanh_layers(net: torch.nn.Sequential, x: torch.Tensor) -> Iterator[tuple[torch.nn.Linear, torch.Tensor]]:
     """Each linear layer that a tanh follows, with its input (N, inputs) as it is when it is reached."""
-    for layer, following in zip(net, [*net][1:] + [None], strict=True):
+    for layer, following in zip(net, [*[*net][1:], None], strict=True):
         if isinstance(layer, torch.nn.Linear) and isinstance(following, torch.nn.Tanh):
             yield layer, x
         x = layer(x)

@@ -28,17 +28,32 @@ class LeanVecEnv(DummyVecEnv):
     def __init__(self, env_factory: Callable[[], gym.Env], n_envs: int):
         checked = iter([True] + [False] * (n_envs - 1))
         super().__init__([lambda: Monitor(env_factory() if next(checked) else _unchecked(env_factory()))] * n_envs)
+        self._lengths = np.zeros(n_envs, dtype=np.int64)
+        self._cuts: np.ndarray | None = None
+
+    def cut_episodes(self, steps: np.ndarray) -> None:
+        """Truncate the episodes of environment i after steps[i], (n_envs,), as a time limit does; what the task itself
+        ends earlier stays as it is. Their returns are not reported."""
+        self._cuts = np.asarray(steps)
+
+    def reset(self) -> Any:
+        self._lengths[:] = 0
+        return super().reset()
 
     def step_wait(self) -> Any:
         infos: list[dict[str, Any]] = []
+        self._lengths += 1
+        cut = self._lengths >= self._cuts if self._cuts is not None else np.zeros(self.num_envs, dtype=bool)
         for i, env in enumerate(self.envs):
             obs, reward, terminated, truncated, info = env.step(self.actions[i])
+            truncated = bool(truncated or cut[i])
             done = bool(terminated or truncated)
             self.buf_rews[i], self.buf_dones[i] = reward, done
             held = {k: v if isinstance(v, _PLAIN) else deepcopy(v) for k, v in info.items()}
             held["TimeLimit.truncated"] = truncated and not terminated
             if done:
                 held["terminal_observation"] = deepcopy(obs)
+                self._lengths[i] = 0
                 obs, self.reset_infos[i] = env.reset()
             infos.append(held)
             self._save_obs(i, obs)

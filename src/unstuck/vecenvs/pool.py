@@ -65,6 +65,7 @@ class EnvPoolVecEnv(VecEnv):
         self._lengths = np.zeros(n_envs, dtype=np.int64)
         self._returns = np.zeros(n_envs)
         self._began = time.time()
+        self._cuts: np.ndarray | None = None
         self._dtype = observation_space.dtype
 
     @property
@@ -126,6 +127,8 @@ class EnvPoolVecEnv(VecEnv):
         self._returns += rewards
         self._lengths += 1
         dones = terminated if self._limit is None else terminated | (self._lengths >= self._limit)
+        if self._cuts is not None:
+            dones = dones | (self._lengths >= self._cuts)
         # A dict each: wrappers write into them.
         infos: list[dict[str, Any]] = [{"TimeLimit.truncated": False} for _ in range(self.num_envs)]
         if dones.any():
@@ -138,12 +141,19 @@ class EnvPoolVecEnv(VecEnv):
         for k, i in enumerate(ended):
             infos[i]["TimeLimit.truncated"] = not terminated[i]
             infos[i]["terminal_observation"] = last[k]
-            infos[i]["episode"] = {"r": round(float(self._returns[i]), 6), "l": int(self._lengths[i]), "t": seconds}
+            if terminated[i] or self._lengths[i] == self._limit:
+                # As Monitor: what was cut is no return of the task.
+                infos[i]["episode"] = {"r": round(float(self._returns[i]), 6), "l": int(self._lengths[i]), "t": seconds}
         self._returns[ended], self._lengths[ended] = 0.0, 0
         if not obs.flags.writeable:
             obs = obs.copy()
         obs[ended] = self._fresh(ended.astype(np.int32))
         return obs
+
+    def cut_episodes(self, steps: np.ndarray) -> None:
+        """Truncate the episodes of environment i after steps[i], (n_envs,), as a time limit does; what the task itself
+        ends earlier stays as it is. Their returns are not reported."""
+        self._cuts = np.asarray(steps)
 
     def close(self) -> None:
         self._pool = None
