@@ -399,7 +399,8 @@ def test_plans_of_methods():
     assert (plan("rice", "UnstuckSparseHalfCheetah-v5").restart, plan("rice", "Reacher-v5").rnd) == (0.5, 0.001)
     assert plan("rice", "Hopper-v5", restart=0.9).restart == 0.9
     assert plan("statemask-r").restart == 1
-    assert plan("llm-free", discrete=True) == plan("unstuck", discrete=True) == Plan(verified=True, imitate=0.3)
+    ours = Plan(verified=True, imitate=0.3, thaw=0.3)
+    assert plan("llm-free", discrete=True) == plan("unstuck", discrete=True) == ours
     assert repr(Plan(rnd=0.5)) == "Plan(rnd=0.5)", "what was trained stays trained when a setting is added"
     assert set(METHODS) == set(get_args(Method))
     assert {m: s.name for m, s in METHODS.items()} == {m: m for m in METHODS}

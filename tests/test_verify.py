@@ -13,9 +13,10 @@ import pytest
 from stable_baselines3 import PPO
 
 import unstuck.workspace
-from unstuck.config import AgentConfig, CollectConfig, RunConfig, TaskConfig, VerifyConfig
+from unstuck.config import AgentConfig, CollectConfig, GuideConfig, RunConfig, TaskConfig, VerifyConfig
 from unstuck.errors import GuidanceError, RunError
 from unstuck.guidance import Action, Advice, Condition, Evidence, Guidance, Progress, Term, load_guidance, save_guidance
+from unstuck.methods import make_plan
 from unstuck.run import Run
 from unstuck.simulators import DeepcopySnapshotter, ReplaySnapshotter
 from unstuck.stages.collect import collect
@@ -369,3 +370,28 @@ def test_hopper_with_deltas(tmp_path: Path) -> None:
     assert "by itself" in guidance.advice[0].verdict.note
     assert guidance.advice[1].verdict.gain != 0
     assert run.record("verify").env_steps <= 2 * 2 * 4 * 30 + 4 * 1000
+
+
+@pytest.mark.parametrize(("force", "status"), [(1.0, "helpful"), (0.1, "untested")])
+def test_beside_reward_terms_forces_are_used_all_or_none(tmp_path: Path, force: float, status: str) -> None:
+    from unstuck.testing import PUSH, save_stuck_agent
+
+    agent = Path(save_stuck_agent(tmp_path / "agent.zip", PUSH))
+    config = RunConfig(
+        task=TaskConfig(env=PUSH), agent=AgentConfig(agent=str(agent)), collect=CollectConfig(episodes=4, max_steps=400)
+    )
+    run = Run.create(tmp_path / "run", config, {"agent": agent})
+    collect(run)
+    always = (Condition(variable="obs_0", op=">", value=-1e6),)
+    push = Advice(id="push", kind="state", why="", when=always, action=Action(values=(force,)), hold=3)
+    # By itself this stays unresolved or harmless; it shares the verdict of the whole.
+    rare = push.model_copy(update={"id": "rare", "when": (Condition(variable="obs_0", op=">", value=1e6),)})
+    off = push.model_copy(update={"id": "off", "enabled": False})
+    advise(run, push, rare, off, reward_terms=(Term(variable="obs_1", weight=1, cap=1),))
+    guidance = verify(run)
+    assert statuses(guidance) == {"push": status, "rare": status, "off": "untested"}
+    pairs = 4 if status == "helpful" else 2
+    assert guidance.set_verdict.pairs == pairs
+    assert run.record("verify").env_steps == pairs * 2 * 50
+    used = [a.id for a in make_plan("unstuck", GuideConfig(), guidance, False).advice(guidance)]
+    assert used == (["push", "rare"] if status == "helpful" else [])

@@ -16,11 +16,11 @@ from unstuck.config import AgentConfig, CollectConfig, RunConfig, TaskConfig
 from unstuck.errors import TaskError
 from unstuck.guidance import Action, Advice, Condition, Evidence, Guidance, Term
 from unstuck.matching import Matcher, Terms
+from unstuck.numpy_policy import numpy_policy
 from unstuck.run import Run
 from unstuck.stages.collect import collect
 from unstuck.stages.verify.brancher import Brancher
 from unstuck.stages.verify.branches import Execution, Start
-from unstuck.numpy_policy import numpy_policy
 from unstuck.stages.verify.servers import _shares
 from unstuck.stages.verify.serving import Done, Job, Place, ReplayPoint, _chunks
 from unstuck.testing import CORRIDOR, register

@@ -1,0 +1,175 @@
+"""Dead exploration brought back, and episodes cut short where they go on without end."""
+
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import PPO
+
+from unstuck.modulate.thaw import Thaw, is_dead, mean_entropy, rescale, scale_for_entropy
+from unstuck.ppo.fast import FastPPO
+from unstuck.testing import CORRIDOR, PUSH
+from unstuck.vecenvs.lean import LeanVecEnv
+
+
+def learnt(env_id: str, change, share: float, engine: type[PPO] = FastPPO) -> tuple[PPO, Thaw, np.ndarray]:
+    """A PPO whose policy was changed, after one rollout with a thaw, and the observations of that rollout."""
+    model = engine("MlpPolicy", LeanVecEnv(lambda: gym.make(env_id), 2), n_steps=64, batch_size=64, n_epochs=1, seed=0)
+    with torch.no_grad():
+        change(model.policy)
+    for name, parameter in model.policy.named_parameters():
+        # As the warm-up of the critic does, so that what is measured is the thaw alone.
+        parameter.requires_grad_("value" in name)
+    thaw = Thaw(share)
+    model.learn(128, callback=thaw)
+    obs = model.rollout_buffer.observations.reshape(128, -1)
+    return model, thaw, obs
+
+
+def distribution(model: PPO, obs: np.ndarray):
+    with torch.no_grad():
+        return model.policy.get_distribution(model.policy.obs_to_tensor(obs)[0])
+
+
+def logits_of(model: PPO, obs: np.ndarray) -> np.ndarray:
+    return distribution(model, obs).distribution.logits.double().numpy()
+
+
+def one_action(policy) -> None:
+    policy.action_net.weight.mul_(100)
+    policy.action_net.bias.copy_(torch.tensor([200.0, -200.0]))
+
+
+@pytest.mark.parametrize("engine", [FastPPO, PPO])
+def test_the_entropy_of_a_policy_with_one_action_rises_to_the_floor_and_its_mode_stays(engine: type[PPO]) -> None:
+    model, thaw, obs = learnt(CORRIDOR, one_action, 0.3, engine)
+    assert thaw.before == pytest.approx(0, abs=1e-3)
+    logits = logits_of(model, obs)
+    assert mean_entropy(logits) == pytest.approx(0.3 * np.log(2), rel=0.02)
+    assert (logits.argmax(axis=1) == 0).all()
+
+
+def test_a_policy_above_the_floor_is_left_as_it_is() -> None:
+    held = {}
+    model, thaw, _ = learnt(CORRIDOR, lambda p: held.update(w=p.action_net.weight.clone()), 0.3)
+    assert thaw.before > 0.9
+    assert torch.equal(model.policy.action_net.weight, held["w"])
+
+
+def test_a_narrow_gaussian_is_widened_and_a_wide_one_is_not() -> None:
+    model, thaw, _ = learnt(PUSH, lambda p: p.log_std.fill_(-7.0), 0.1)
+    assert thaw.before == pytest.approx(np.exp(-7.0), rel=1e-3)
+    assert float(model.policy.log_std.exp()) == pytest.approx(0.1, rel=1e-5)  # of half the range, which is 1
+    model, thaw, _ = learnt(PUSH, lambda p: p.log_std.fill_(-0.5), 0.1)
+    assert float(model.policy.log_std.detach()) == pytest.approx(-0.5)
+
+
+def test_saturated_networks_let_gradients_pass_again() -> None:
+    def saturate(policy) -> None:
+        one_action(policy)
+        for net in (policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net):
+            net[2].weight.mul_(500)
+            net[2].bias.copy_(torch.full_like(net[2].bias, 40.0))
+
+    model, thaw, obs = learnt(CORRIDOR, saturate, 0.3)
+    assert thaw.revived == ["policy_net", "value_net"]
+    assert not is_dead(model.policy.mlp_extractor.policy_net, torch.as_tensor(obs))
+    assert (logits_of(model, obs).argmax(axis=1) == 0).all()
+    assert learnt(CORRIDOR, one_action, 0.3)[1].revived == [], "these networks are alive"
+
+
+def test_rescaled_layers_have_inputs_of_size_one() -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 8), torch.nn.Tanh())
+    x = torch.randn(50, 3)
+    with torch.no_grad():
+        net[2].weight.mul_(300)
+        first = net[0].weight.clone()
+        assert is_dead(net, x)
+        rescale(net, x)
+        assert not is_dead(net, x)
+        assert float(net[2](net[1](net[0](x))).square().mean().sqrt()) == pytest.approx(1, rel=1e-4)
+    assert torch.equal(net[0].weight, first), "a layer of moderate size stays"
+
+
+def test_entropy_against_its_formula_and_the_factor_against_the_entropy() -> None:
+    logits = np.log(np.array([[0.5, 0.25, 0.25], [1 / 3, 1 / 3, 1 / 3]]))
+    assert mean_entropy(logits) == pytest.approx((1.5 * np.log(2) + np.log(3)) / 2)
+    steep = np.array([[90.0, 0.0, -10.0], [0.0, 300.0, 1.0]])
+    assert mean_entropy(steep * scale_for_entropy(steep, 0.4)) == pytest.approx(0.4, rel=1e-6)
+
+
+def cut_lengths(venv, steps: int) -> tuple[list[list[int]], list[dict]]:
+    """Lengths of the episodes of each environment, and the infos of their ends."""
+    venv.seed(0)
+    venv.reset()
+    lengths: list[list[int]] = [[] for _ in range(venv.num_envs)]
+    since, ends = np.zeros(venv.num_envs, int), []
+    for _ in range(steps):
+        _, _, dones, infos = venv.step(np.zeros((venv.num_envs, *venv.action_space.shape), venv.action_space.dtype))
+        since += 1
+        for i in np.flatnonzero(dones):
+            lengths[i].append(int(since[i]))
+            ends.append(infos[i])
+            since[i] = 0
+    return lengths, ends
+
+
+def test_episodes_are_cut_where_that_is_asked_for_and_their_returns_are_not_reported() -> None:
+    venv = LeanVecEnv(lambda: gym.make(PUSH), 2)  # 50 steps
+    venv.cut_episodes(np.array([20, 1000]))
+    lengths, ends = cut_lengths(venv, 100)
+    assert lengths == [[20] * 5, [50] * 2]
+    assert all(info["TimeLimit.truncated"] and "terminal_observation" in info for info in ends)
+    assert sum("episode" in info for info in ends) == 2
+
+
+def test_envpool_cuts_as_gymnasium_does() -> None:
+    pytest.importorskip("envpool")
+    from unstuck.vecenvs import make_vec_env
+
+    found = []
+    for backend in ("envpool", "gymnasium"):
+        venv = make_vec_env(lambda: gym.make("MountainCar-v0"), "MountainCar-v0", {}, 2, backend)
+        venv.cut_episodes(np.array([70, 1000]))
+        lengths, ends = cut_lengths(venv, 400)
+        found.append((lengths, sum("episode" in info for info in ends)))
+        assert all(info["TimeLimit.truncated"] for info in ends)
+        venv.close()
+    assert found == [([[70] * 5, [200] * 2], 2)] * 2
+
+
+def push_run(tmp_path: Path, terminated: bool = False):
+    from unstuck.config import AgentConfig, CollectConfig, RunConfig, TaskConfig
+    from unstuck.run import Run
+    from unstuck.stages.collect import collect
+    from unstuck.testing import save_stuck_agent
+
+    env = CORRIDOR if terminated else PUSH
+    agent = Path(save_stuck_agent(tmp_path / "agent.zip", env, bias=-5.0 if terminated else 2.0))
+    config = RunConfig(
+        task=TaskConfig(env=env), agent=AgentConfig(agent=str(agent)), collect=CollectConfig(episodes=2, max_steps=200)
+    )
+    run = Run.create(tmp_path / "run", config, {"agent": agent})
+    collect(run)
+    return run
+
+
+def test_only_episodes_that_go_on_to_the_time_limit_are_shortened(tmp_path: Path) -> None:
+    from unstuck.modulate.attach import Modulation
+    from unstuck.modulate.plan import Plan
+    from unstuck.workspace import Workspace
+
+    def cuts(run, steps: int):
+        modulation = Modulation(Workspace(run), Plan(short_episodes=steps), None, seed=1, steps=1000)
+        venv = LeanVecEnv(modulation.make_env, 4)
+        modulation.wrap(venv)
+        return None if venv._cuts is None else venv._cuts.tolist()
+
+    never = np.iinfo(np.int64).max
+    run = push_run(tmp_path / "push")
+    assert cuts(run, 20) == [20, 20, 20, never]
+    assert cuts(run, 30) is None, "50 steps are not much more than 30"
+    assert cuts(push_run(tmp_path / "corridor", terminated=True), 10) is None, "the task ends these itself"
