@@ -51,6 +51,19 @@ def test_the_entropy_of_a_policy_with_one_action_rises_to_the_floor_and_its_mode
     assert (logits.argmax(axis=1) == 0).all()
 
 
+def test_discrete_observations_are_understood() -> None:
+    env = "FrozenLake-v1"
+    model = FastPPO("MlpPolicy", LeanVecEnv(lambda: gym.make(env), 2), n_steps=64, batch_size=64, n_epochs=1, seed=0)
+    with torch.no_grad():
+        model.policy.action_net.bias.copy_(torch.tensor([300.0, 0, 0, 0]))
+    thaw = Thaw(0.3)
+    model.learn(128, callback=thaw)
+    assert thaw.before == pytest.approx(0, abs=1e-3)
+    # The rollout's update came after the thaw.
+    entropy = model.policy.get_distribution(model.policy.obs_to_tensor(np.arange(16))[0]).entropy()
+    assert float(entropy.mean().detach()) == pytest.approx(0.3 * np.log(4), rel=0.3)
+
+
 def test_a_policy_above_the_floor_is_left_as_it_is() -> None:
     held = {}
     model, thaw, _ = learnt(CORRIDOR, lambda p: held.update(w=p.action_net.weight.clone()), 0.3)

@@ -93,8 +93,11 @@ class Thaw(BaseCallback):
         buffer: Any = self.model.rollout_buffer  # type: ignore[attr-defined]
         held = buffer.observations
         every = slice(None, None, max(1, buffer.buffer_size // 32))
-        obs = {k: _flat(v[every]) for k, v in held.items()} if isinstance(held, dict) else _flat(held[every])
-        return policy.obs_to_tensor(obs)[0]
+        space = policy.observation_space
+        if isinstance(held, dict):
+            return policy.obs_to_tensor({k: v[every].reshape(-1, *space[k].shape) for k, v in held.items()})[0]
+        # The buffer keeps a Discrete observation as an array of one number.
+        return policy.obs_to_tensor(held[every].reshape(-1, *space.shape))[0]
 
     def _logits(self, policy: Any) -> np.ndarray:
         with torch.no_grad():
@@ -110,11 +113,6 @@ class Thaw(BaseCallback):
         floor = torch.as_tensor(np.log(self._share * half), dtype=log_std.dtype, device=log_std.device)
         with torch.no_grad():
             log_std.copy_(torch.maximum(log_std, floor))
-
-
-def _flat(held: np.ndarray) -> np.ndarray:
-    """(n_steps, n_envs, ...) → (n_steps * n_envs, ...)"""
-    return held.reshape(-1, *held.shape[2:])
 
 
 def _tanh_layers(net: torch.nn.Sequential, x: torch.Tensor) -> Iterator[tuple[torch.nn.Linear, torch.Tensor]]:
