@@ -17,7 +17,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/refine.py
+	$(BIN)/unstuck bench benchmarks/suites/paper.toml && $(BIN)/unstuck bench benchmarks/suites/paper.toml --page docs/results.md
 
 # A quarter of an hour on two cores that do nothing else; writes docs/speed.md. One part: `... --only training`.
 speed: $(VENV)/.installed-dev
