@@ -124,4 +124,6 @@ def test_the_page_has_all_that_is_asked_of_it(tmp_path: Path) -> None:
     ):  # fmt: skip
         assert words in text, words
     assert "nan" not in text
+    quoted = page(summary, {}, "results", "unstuck bench x --page y", "On the lake it was *luck*.\n")
+    assert quoted.index("The bar") < quoted.index("On the lake it was *luck*.") < quoted.index("## Aggregates")
     json.dumps(HEAD)

@@ -37,15 +37,16 @@ def write_page(plan: Plan, path: Path, command: str) -> list[str]:
             shutil.copyfile(source / name, folder / name)
     figures = write_figures(summary, curves, folder) if summary.tasks else {}
     links = {name: f"{folder.name}/{file.name}" for name, file in figures.items()}
-    path.write_text(page(summary, links, folder.name, command), encoding="utf-8")
+    path.write_text(page(summary, links, folder.name, command, plan.suite.remarks_text), encoding="utf-8")
     return [*(f.name for f in figures.values()), ROWS, CURVES, SUITE]
 
 
-def page(summary: Summary, figures: dict[str, str], data: str, command: str) -> str:
-    """The markdown."""
+def page(summary: Summary, figures: dict[str, str], data: str, command: str, remarks: str = "") -> str:
+    """The markdown; `remarks` is quoted as it stands."""
     parts = [
         _intro(summary),
         *(_verdict(summary, mode) for mode in MODES if summary.common),
+        f"{remarks.strip()}\n" if remarks.strip() else "",
         _aggregates(summary, figures),
         _by_task(summary, figures),
         _learning(figures),

@@ -116,6 +116,8 @@ class Suite(Settings):
     ours: str = "unstuck"
     """The method whose claim is judged."""
     control: str = "ppo"
+    remarks: Path | None = None
+    """A markdown file, from the suite's folder, that the page quotes after its verdict: what the numbers do not say."""
     out: Path | None = None
     """Where runs are kept; default: runs/bench/NAME, from the folder of the command."""
     _folder: Path = PrivateAttr(default=Path("."))
@@ -132,6 +134,20 @@ class Suite(Settings):
     @property
     def recordings_folder(self) -> Path | None:
         return self._folder / self.recordings if self.recordings else None
+
+    @property
+    def remarks_text(self) -> str:
+        """What stands in the file of remarks; '' without one.
+
+        Raises:
+            SuiteError: if it cannot be read.
+        """
+        if self.remarks is None:
+            return ""
+        try:
+            return (self._folder / self.remarks).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SuiteError(f"cannot read the remarks {self._folder / self.remarks}: {error}") from error
 
     def base(self, method: str) -> str:
         """The built-in method behind a name."""
