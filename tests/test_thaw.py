@@ -46,6 +46,7 @@ def one_action(policy) -> None:
 def test_the_entropy_of_a_policy_with_one_action_rises_to_the_floor_and_its_mode_stays(engine: type[PPO]) -> None:
     model, thaw, obs = learnt(CORRIDOR, one_action, 0.3, engine)
     assert thaw.before == pytest.approx(0, abs=1e-3)
+    assert "was raised to 0.3" in thaw.notes()[0]
     logits = logits_of(model, obs)
     assert mean_entropy(logits) == pytest.approx(0.3 * np.log(2), rel=0.02)
     assert (logits.argmax(axis=1) == 0).all()
@@ -69,6 +70,7 @@ def test_a_policy_above_the_floor_is_left_as_it_is() -> None:
     model, thaw, _ = learnt(CORRIDOR, lambda p: held.update(w=p.action_net.weight.clone()), 0.3)
     assert thaw.before > 0.9
     assert torch.equal(model.policy.action_net.weight, held["w"])
+    assert thaw.notes() == []
 
 
 def test_a_narrow_gaussian_is_widened_and_a_wide_one_is_not() -> None:
@@ -179,6 +181,7 @@ def test_only_episodes_that_go_on_to_the_time_limit_are_shortened(tmp_path: Path
         modulation = Modulation(Workspace(run), Plan(short_episodes=steps), None, seed=1, steps=1000)
         venv = LeanVecEnv(modulation.make_env, 4)
         modulation.wrap(venv)
+        assert any("after 20 steps" in note for note in modulation.notes()) == (steps == 20)
         return None if venv._cuts is None else venv._cuts.tolist()
 
     never = np.iinfo(np.int64).max

@@ -84,7 +84,12 @@ class Learner:
         )
         save_agent(self.model, self.folder / "agent.zip", self.agent.normalization)
         self.model.get_env().close()  # type: ignore[union-attr]
-        facts = {"warnings": log.warnings(), "hit_rate": log.mean_hit_rate(), "checkpoints": log.checkpoints}
+        facts = {
+            "warnings": log.warnings(),
+            "notes": self.modulation.notes(),
+            "hit_rate": log.mean_hit_rate(),
+            "checkpoints": log.checkpoints,
+        }
         return {**facts, "backend": self.backend, "engine": self.engine}
 
 

@@ -44,6 +44,9 @@ class Modulation:
         self.guide: GuidanceVecEnv | None = None
         self.novelty: NoveltyVecEnv | None = None
         self.restarts = _restarts(space, plan, guidance) if plan.restart > 0 else None
+        self.thaw = Thaw(plan.thaw) if plan.thaw > 0 else None
+        self.shortened = False
+        """Whether most environments cut their episodes short."""
         self.roll_in = RollIn(space.actor, plan.roll_in, steps) if plan.roll_in != "none" else None
 
     def backend(self, wanted: Backend) -> Backend:
@@ -74,6 +77,7 @@ class Modulation:
             cuts = np.full(venv.num_envs, np.iinfo(np.int64).max)
             cuts[: round(SHORT_SHARE * venv.num_envs)] = plan.short_episodes
             venv.cut_episodes(cuts)  # type: ignore[attr-defined]
+            self.shortened = True
         if plan.begins_elsewhere:
             venv = WholeEpisodes(venv)
         if guidance is not None:
@@ -96,7 +100,17 @@ class Modulation:
 
     def callbacks(self) -> list[BaseCallback]:
         found: list[BaseCallback] = [ChargeUnseen(self)] if self.plan.begins_elsewhere else []
-        return [*found, Thaw(self.plan.thaw)] if self.plan.thaw > 0 else found
+        return [*found, self.thaw] if self.thaw is not None else found
+
+    def notes(self) -> list[str]:
+        """What was done to this agent beyond the guidance, for people."""
+        found = self.thaw.notes() if self.thaw is not None else []
+        if self.shortened:
+            found.append(
+                f"only the time limit ended the agent's episodes, so {SHORT_SHARE:.0%} of the environments cut theirs "
+                f"after {self.plan.short_episodes} steps while it was trained"
+            )
+        return found
 
     def take(self) -> dict[str, Any]:
         """For a line of the learning curve: what happened since the last call."""

@@ -42,6 +42,22 @@ class Thaw(BaseCallback):
         self.revived: list[str] = []
         """Networks (policy_net, value_net) whose saturated layers were scaled back."""
 
+    def notes(self) -> list[str]:
+        """What was changed, for people; empty before the first rollout, and if nothing was."""
+        found = []
+        if self.before is not None and self.before < self._share:
+            what = "entropy" if isinstance(self.model.action_space, spaces.Discrete) else "standard deviation"
+            kept = "" if "policy_net" in self.revived else "; its most likely actions are the same"
+            found.append(
+                f"the agent's exploration had died: the {what} of its actions was {self.before:.2g} of the most that "
+                f"it can be, and was raised to {self._share:g}{kept}"
+            )
+        names = {"policy_net": "policy", "value_net": "critic"}
+        if self.revived:
+            listed = " and ".join(names[n] for n in self.revived)
+            found.append(f"saturated layers of the {listed}, through which no gradient passed, were scaled back")
+        return found
+
     def _on_step(self) -> bool:
         return True
 

@@ -70,6 +70,7 @@ def gather(run: Run, job: Job, done: list[Trained], folder: Path, problem: str) 
     info = {
         "arm": job.arm, "seed": job.seed, "steps": train, "charged": {**charged, "train": train},
         "warnings": _warnings(done) + ([problem] if problem else []), "hit_rate": _hit_rate(done),
+        "notes": [f"round {d.number}: {note}" for d in done for note in d.info.get("notes", [])],
         "checkpoints": checkpoints, "backend": last.info["backend"], "engine": last.info["engine"],
         "rounds": [_words(run, one) for one in done],
     }  # fmt: skip

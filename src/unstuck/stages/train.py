@@ -183,10 +183,21 @@ def train(
     for job in jobs:
         for warning in run.record(job.stage).facts.get("warnings", []):
             progress.warn(f"{job.arm}, seed {job.seed}: {warning}")
+    _say_notes(run, jobs, progress)
     arms: dict[str, list[Path]] = {}
     for job in jobs:
         arms.setdefault(job.arm, []).append(run.root / job.stage / "agent.zip")
     return arms
+
+
+def _say_notes(run: Run, jobs: list[Job], progress: Progress) -> None:
+    """What was done to the agent before it was trained, once for all seeds."""
+    said = set()
+    for job in jobs:
+        for note in run.record(job.stage).facts.get("notes", []):
+            if (job.arm, note) not in said:
+                progress.say(f"{job.arm}: {note}")
+            said.add((job.arm, note))
 
 
 def _attempt(work: Work, root: str, job: Job, folder: str) -> tuple[str, float, LLMError | None]:
@@ -222,6 +233,7 @@ def commit(run: Run, job: Job, draft: Draft, seconds: float) -> None:
     draft.facts = {
         "arm": job.arm, "seed": job.seed, "charged": info["charged"], "budget": run.config.train.steps,
         "warnings": info["warnings"], "hit_rate": info["hit_rate"], "backend": info["backend"],
+        "notes": info["notes"],
     }  # fmt: skip
     if "rounds" in info:
         draft.facts["rounds"] = info["rounds"]

@@ -28,6 +28,8 @@ class Curve:
     """Environment steps that the arm was charged for other things than training."""
     points: tuple[dict[str, Any], ...]
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was done to the agent before it was trained."""
 
     @property
     def begin(self) -> int:
@@ -134,7 +136,8 @@ def _curves(run: Run) -> tuple[Curve, ...]:
                 points.append(point)
         offset = sum(v for k, v in charged.items() if k not in ("train", "total"))
         warnings = tuple(str(w) for w in info.get("warnings") or ())
-        found.append(Curve(path.parts[-3], path.parts[-2], offset, tuple(points), warnings))
+        notes = tuple(str(n) for n in info.get("notes") or ())
+        found.append(Curve(path.parts[-3], path.parts[-2], offset, tuple(points), warnings, notes))
     return tuple(found)
 
 

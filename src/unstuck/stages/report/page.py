@@ -71,7 +71,8 @@ def context(data: RunData) -> dict[str, Any]:
         "set_verdict": _verdict(guidance.set_verdict) if guidance else None,
         "verify_facts": data.facts("verify"),
         "verify_steps": record.env_steps if (record := data.record("verify")) else None,
-        "warnings": _warnings(data),
+        "warnings": _by_runs(data, "warnings"),
+        "notes": _by_runs(data, "notes"),
         "rounds": round_tables(data),
         **cost_tables(data),
         "caveats": _caveats(data),
@@ -255,11 +256,11 @@ def _term_shares(
     return (each != 0).mean(axis=0).tolist(), each.mean(axis=0).tolist()
 
 
-def _warnings(data: RunData) -> list[str]:
-    """Each warning once, with the runs that gave it."""
+def _by_runs(data: RunData, what: str) -> list[str]:
+    """Each warning or note once, with the runs that gave it."""
     runs: dict[tuple[str, str], list[str]] = {}
     for curve in data.curves:
-        for text in curve.warnings:
+        for text in getattr(curve, what):
             runs.setdefault((curve.arm, text), []).append(curve.seed)
     return [f"{arm_name(a)}, seed{'s' * (len(s) > 1)} {', '.join(s)}: {text}" for (a, text), s in runs.items()]
 
