@@ -3,7 +3,8 @@ of a finished benchmark, over all episodes that were collected there.
 
     python -m benchmarks.fidelity OUT --tasks half-cheetah walker2d --page docs/fidelity.md
 
-OUT is the folder of `unstuck bench`, whose explanations are used. The page's data goes beside it, as JSON.
+OUT is the folder of `unstuck bench`, whose explanations are used. The page's data goes beside it, as JSON; without
+--tasks the page is written again from it.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ def compared(data: dict[str, Any]) -> list[str]:
 
     lines = ["Differences of fidelity, mean over windows and then tasks; 95 % interval (Student t) over tasks.", ""]
     lines += ["| language model minus | difference | tasks |", "|---|---|---|"]
+    differ = []
     for name in TABLE[1:]:
         gaps = []
         for task in data["tasks"]:
@@ -112,19 +114,33 @@ def compared(data: dict[str, Any]) -> list[str]:
         found = mean_interval(gaps)
         bounds = f" [{found.low:.2f}, {found.high:.2f}]" if found.low is not None else ""
         lines.append(f"| {name} | {found.mean:+.2f}{bounds} | {found.n} |")
-    return lines
+        differ += [name] if found.low is not None and found.low > 0 else []
+    return [*lines, "", conclusion(differ)]
+
+
+def conclusion(differ: list[str]) -> str:
+    return (
+        f"The language model's steps matter more, clearly, than those of: {', '.join(differ) or 'none of them'}. This "
+        "measures where an explainer points, not what it says to do there: for an agent that always fails in the same "
+        "way, random actions change little anywhere, and the step at which it should have acted otherwise need not be "
+        "one at which its own actions earn much. What the advice is worth in training is in [results.md](results.md)."
+    )
 
 
 def main() -> None:
     from unstuck.bench.jobs import versions
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--tasks", nargs="+", required=True)
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--tasks", nargs="+", default=[])
     parser.add_argument("--page", type=Path, default=Path("docs/fidelity.md"))
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--episodes", type=int, default=6, help="of each kind, deterministic and sampled")
     args = parser.parse_args()
+    if not args.tasks:
+        data = json.loads(args.page.with_suffix(".json").read_text(encoding="utf-8"))
+        args.page.write_text(page(data), encoding="utf-8")
+        return
     results = []
     for task in args.tasks:
         results.append(measure_task(args.out, task, args.repeats, args.episodes))
