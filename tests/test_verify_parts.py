@@ -208,8 +208,10 @@ def test_terms_are_looked_at_after_each_step() -> None:
 
 
 def test_no_steps_are_spent_on_actions_that_will_not_touch_training(tmp_path):
-    """Continuous actions with reward terms: the terms train, so nothing is tried unless it is asked for."""
-    from unstuck.config import AgentConfig, CollectConfig, RunConfig, TaskConfig, VerifyConfig
+    """Continuous actions with reward terms, and no imitation: nothing is tried unless it is asked for."""
+    from unstuck.config import (
+        AgentConfig, CollectConfig, GuideConfig, RunConfig, TaskConfig, TrainConfig, VerifyConfig,
+    )  # fmt: skip
     from unstuck.guidance import Action, Advice, Guidance, Term, save_guidance
     from unstuck.pipeline import open_run
     from unstuck.stages.collect import collect
@@ -223,6 +225,7 @@ def test_no_steps_are_spent_on_actions_that_will_not_touch_training(tmp_path):
         agent=AgentConfig(agent=str(agent)),
         collect=CollectConfig(episodes=2),
         verify=VerifyConfig(pairs=2, episode_pairs=0),
+        train=TrainConfig(guide=GuideConfig(imitate=0)),
     )
     run = open_run(config, tmp_path / "run")
     collect(run)
