@@ -210,7 +210,13 @@ def test_terms_are_looked_at_after_each_step() -> None:
 def test_no_steps_are_spent_on_actions_that_will_not_touch_training(tmp_path):
     """Continuous actions with reward terms, and no imitation: nothing is tried unless it is asked for."""
     from unstuck.config import (
-        AgentConfig, CollectConfig, GuideConfig, RunConfig, TaskConfig, TrainConfig, VerifyConfig,
+        AgentConfig,
+        CollectConfig,
+        GuideConfig,
+        RunConfig,
+        TaskConfig,
+        TrainConfig,
+        VerifyConfig,
     )  # fmt: skip
     from unstuck.guidance import Action, Advice, Guidance, Term, save_guidance
     from unstuck.pipeline import open_run
