@@ -401,6 +401,7 @@ def test_plans_of_methods():
     assert plan("statemask-r").restart == 1
     ours = Plan(verified=True, imitate=0.3, thaw=0.3)
     assert plan("llm-free", discrete=True) == plan("unstuck", discrete=True) == ours
+    assert plan("unstuck", discrete=True, applies="table").kinds == ("state",), "rules name no state"
     assert repr(Plan(rnd=0.5)) == "Plan(rnd=0.5)", "what was trained stays trained when a setting is added"
     assert set(METHODS) == set(get_args(Method))
     assert {m: s.name for m, s in METHODS.items()} == {m: m for m in METHODS}

@@ -125,4 +125,6 @@ def make_plan(method: Method, config: GuideConfig, guidance: Guidance | None, di
     if guidance is None or not spec.explained:
         plan = Plan() if spec.explained else spec.plan(None, discrete)
         return replace(plan, **{k: v for k, v in given.items() if k in _UNEXPLAINED})
-    return replace(spec.plan(guidance, discrete), **given)
+    plan = replace(spec.plan(guidance, discrete), **given)
+    # Rules hold in many states and name none, so no table and no neighbourhood has them.
+    return plan if plan.applies == "as-given" else replace(plan, kinds=("state",))
