@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 from pathlib import Path
@@ -35,21 +34,10 @@ def measure_task(out: Path, task: str, repeats: int, episodes: int) -> dict[str,
     first, *others = runs.values()
     with one_thread():
         found = fidelity(first, others, shares=SHARES, repeats=repeats, max_episodes=episodes)
-    rows = [
-        {
-            "explainer": SOURCES.get(r.explainer, r.explainer), "share": r.share, "change": r.change,
-            "fidelity": finite(r.score.mean), "low": finite(r.score.low), "high": finite(r.score.high),
-        }
-        for r in found.rows
-    ]  # fmt: skip
-    return {
-        "task": task, "env": first.config.task.env, "episodes": found.episodes, "steps": found.steps,
-        "d_max": found.largest, "seconds": round(time.monotonic() - begun, 1), "rows": rows,
-    }  # fmt: skip
-
-
-def finite(x: float | None) -> float | None:
-    return x if x is not None and math.isfinite(x) else None
+    data = found.as_dict()
+    for row in data["rows"]:
+        row["explainer"] = SOURCES.get(row["explainer"], row["explainer"])
+    return {"task": task, "env": first.config.task.env, **data, "seconds": round(time.monotonic() - begun, 1)}
 
 
 def page(data: dict[str, Any]) -> str:
@@ -72,7 +60,7 @@ def page(data: dict[str, Any]) -> str:
             lines.append(f"| {task['task']} | " + " | ".join(cell(cells.get(name)) for name in TABLE) + " |")
         lines.append("")
     lines += ["## The language model against the others", "", *compared(data), "", "## How it was made", ""]
-    about = ", ".join(f"{t['task']} {t['episodes']} episodes, {t['steps']:,} steps" for t in data["tasks"])
+    about = ", ".join(f"{t['task']} {t['episodes']} episodes, {t['env_steps']:,} steps" for t in data["tasks"])
     lines += [
         f"`{data['command']}`; {data['repeats']} pairs of branches for each window. {about}. An episode counts where "
         "every explainer names something. " + ", ".join(f"{k} {v}" for k, v in data["versions"].items()) + ".",
@@ -144,7 +132,7 @@ def main() -> None:
     results = []
     for task in args.tasks:
         results.append(measure_task(args.out, task, args.repeats, args.episodes))
-        print(f"{task}: {results[-1]['seconds']} s, {results[-1]['steps']:,} steps", file=sys.stderr, flush=True)
+        print(f"{task}: {results[-1]['seconds']} s, {results[-1]['env_steps']:,} steps", file=sys.stderr, flush=True)
     command = f"python -m benchmarks.fidelity OUT --tasks {' '.join(args.tasks)} --repeats {args.repeats}"
     data = {
         "command": f"{command} --episodes {args.episodes}", "repeats": args.repeats, "versions": versions(),

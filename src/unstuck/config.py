@@ -91,7 +91,8 @@ class VerifyConfig(_Config):
 
     enabled: bool = True
     what: Literal["used", "all"] = "used"
-    """used: try actions only if they may touch training (not where reward terms do). all: try them in any case."""
+    """used: try actions only as they may touch training (beside reward terms, all of them together). all: try each in
+    any case."""
     pairs: int = Field(default=8, ge=2)
     """Paired branches (same state, same noise) for each piece of advice."""
     horizon: int | None = None
@@ -161,9 +162,9 @@ class TrainConfig(_Config):
     seeds: tuple[int, ...] = (1, 2, 3)
     """One training run of each arm for each seed."""
     method: Method = "unstuck"
-    """unstuck: imitation of rules (discrete actions), annealed reward terms (continuous). ultra-a, -r, -ra: as the
-    paper has them. llm-free: as unstuck, explained without a language model. statemask-r, rice: restarts at states
-    that a mask network finds critical. jsrl: the stuck agent begins the episodes. ppo: no guidance."""
+    """unstuck: imitation of rules (discrete actions), annealed reward terms and short episodes (continuous). ultra-a,
+    -r, -ra: as the paper has them. llm-free: as unstuck, explained without a language model. statemask-r, rice:
+    restarts at states that a mask network finds critical. jsrl: the stuck agent begins the episodes. ppo: no guidance."""
     name: str = Field(default="", pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$|^$", max_length=64)
     """What the arm is called, for variants of one method side by side in one run; default: the method."""
     rounds: int = Field(default=1, ge=1)

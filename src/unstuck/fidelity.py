@@ -70,6 +70,21 @@ class Measured:
     largest: float
     """d_max."""
 
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, which knows no infinity: None in its place."""
+        rows = [
+            {
+                "explainer": r.explainer, "share": r.share, "change": r.change, "n": r.score.n,
+                "fidelity": _finite(r.score.mean), "low": _finite(r.score.low), "high": _finite(r.score.high),
+            }
+            for r in self.rows
+        ]  # fmt: skip
+        return {"rows": rows, "episodes": self.episodes, "env_steps": self.steps, "d_max": self.largest}
+
+
+def _finite(x: float | None) -> float | None:
+    return None if x is None or math.isinf(x) else x
+
 
 # ------------------------------------------------------------------------------------------------ scores
 

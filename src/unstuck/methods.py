@@ -63,10 +63,11 @@ def _rice(guidance: Guidance | None, discrete: bool) -> Plan:
 
 
 def _unstuck(guidance: Guidance | None, discrete: bool) -> Plan:
-    """Our own mode: rules imitated for discrete actions, annealed reward terms for continuous ones.
+    """Our own mode: rules imitated for discrete actions, annealed reward terms and short episodes for continuous ones;
+    dead exploration is thawed for both.
 
-    Without terms (the search explainer has none) continuous advice is imitated too, but only where verification
-    found that it helps: unverified torques are no better than random ones.
+    Continuous advice is imitated too, but only where verification found that it helps: unverified torques are no better
+    than random ones. Beside terms it is tried all together, else (the search explainer has no terms) piece by piece.
     """
     if discrete:
         return Plan(verified=True, imitate=0.3, thaw=0.3)
@@ -108,7 +109,7 @@ _LIST = (
     ),
     MethodSpec(
         "unstuck", "Unstuck", "auto", _unstuck,
-        "verified advice: rules imitated for discrete actions, fading reward terms for continuous ones",
+        "verified advice: rules imitated for discrete actions, fading reward terms for continuous ones; noise restored",
     ),
 )  # fmt: skip
 

@@ -40,7 +40,7 @@ def fidelity(command: str, args: list[str]) -> None:
         Run(parsed.run), [Run(p) for p in parsed.others], repeats=max(1, parsed.repeats), seed=parsed.seed,
         max_episodes=parsed.max_episodes,
     )  # fmt: skip
-    print(json.dumps(_as_dict(found), indent=1) if parsed.json else words(found))
+    print(json.dumps(found.as_dict(), indent=1) if parsed.json else words(found))
 
 
 def words(found: Measured) -> str:
@@ -62,19 +62,3 @@ def words(found: Measured) -> str:
         f"d_max = {found.largest:.4g}; {found.steps} environment steps"
     )
     return "\n".join(lines)
-
-
-def _as_dict(found: Measured) -> dict[str, object]:
-    rows = [
-        {
-            "explainer": r.explainer, "share": r.share, "change": r.change, "n": r.score.n,
-            "fidelity": _finite(r.score.mean), "low": _finite(r.score.low), "high": _finite(r.score.high),
-        }
-        for r in found.rows
-    ]  # fmt: skip
-    return {"rows": rows, "episodes": found.episodes, "env_steps": found.steps, "d_max": found.largest}
-
-
-def _finite(x: float | None) -> float | None:
-    """JSON knows no infinity."""
-    return None if x is None or abs(x) == float("inf") else x

@@ -26,9 +26,10 @@ from typing import Any
 from unstuck.config import RunConfig
 from unstuck.llm import Request
 from unstuck.progress import Progress
-from unstuck.rounds.result import MODES, Trained, gather
+from unstuck.rounds.result import Trained, gather
 from unstuck.run import Round, Run, digest, read_json, write_json
 from unstuck.stages import train as training
+from unstuck.stages.evaluate import MODES
 from unstuck.stages.train import Job, NoRoomError, round_folder
 from unstuck.workers import end_with_parent, one_thread
 from unstuck.workspace import Workspace

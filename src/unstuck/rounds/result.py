@@ -13,9 +13,8 @@ from typing import Any
 
 from unstuck.guidance import Guidance, load_guidance
 from unstuck.run import Run, read_json, write_json
+from unstuck.stages.evaluate import MODES
 from unstuck.stages.train import Job
-
-MODES = ("deterministic", "sampled")
 
 
 @dataclass(frozen=True)
