@@ -164,7 +164,8 @@ class TrainConfig(_Config):
     method: Method = "unstuck"
     """unstuck: imitation of rules (discrete actions), annealed reward terms and short episodes (continuous). ultra-a,
     -r, -ra: as the paper has them. llm-free: as unstuck, explained without a language model. statemask-r, rice:
-    restarts at states that a mask network finds critical. jsrl: the stuck agent begins the episodes. ppo: no guidance."""
+    restarts at states that a mask network finds critical. jsrl: the stuck agent begins the episodes. ppo: no
+    guidance."""
     name: str = Field(default="", pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$|^$", max_length=64)
     """What the arm is called, for variants of one method side by side in one run; default: the method."""
     rounds: int = Field(default=1, ge=1)
