@@ -23,7 +23,7 @@ from unstuck.guide.roll_in import STAGES, WINDOW, RollIn, RollInEnv
 from unstuck.guide.sense import ELSEWHERE
 from unstuck.learner import Learner, RunSource
 from unstuck.methods import METHODS, make_plan
-from unstuck.pipeline import refine
+from unstuck.pipeline import open_run, refine
 from unstuck.simulators import ReplaySnapshotter
 from unstuck.snapshots import snapshotter_for
 from unstuck.stages.evaluate import evaluate
@@ -326,7 +326,7 @@ def test_each_method_runs_by_one_word(tmp_path, agent, space, method):
     charged = run.record(f"train/{method}/1").facts["charged"]
     spent = {s: r.env_steps for s, r in run.manifest.stages.items() if s in ("collect", "explain", "verify")}
     expected = {
-        "ppo": set(), "jsrl": set(), "unstuck": {"collect", "explain", "verify"},
+        "ppo": set(), "ppo-small-batches": set(), "jsrl": set(), "unstuck": {"collect", "explain", "verify"},
         "llm-free": {"collect", "explain", "verify"},
     }.get(method, {"collect", "explain"})  # fmt: skip
     assert set(charged) == expected | {"train"}
@@ -372,6 +372,19 @@ def test_the_same_seed_gives_the_same_agent(tmp_path, agent, method):
         weights.append(load_agent(run.root / "train" / method / "1" / "agent.zip").state_dict)
     for key, value in weights[0].items():
         np.testing.assert_array_equal(value, weights[1][key])
+
+
+def test_small_batches_alone_are_a_control_of_their_own(tmp_path, agent):
+    def trained(folder, method, batch_size):
+        settings = config(CORRIDOR, agent, steps=512, method=method, batch_size=batch_size)
+        run = open_run(settings, tmp_path / folder)
+        (path,) = train(run)[method]
+        assert run.record(f"train/{method}/1").facts["charged"] == {"train": 512}
+        return np.concatenate([v.numpy().ravel() for v in load_agent(path).state_dict.values()])
+
+    small = trained("a", "ppo-small-batches", 128)
+    np.testing.assert_array_equal(small, trained("b", "ppo", 64))
+    assert not np.array_equal(small, trained("c", "ppo", 128))
 
 
 def test_variants_of_a_method_stand_side_by_side_under_their_own_names(tmp_path, agent):

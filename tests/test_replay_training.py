@@ -279,6 +279,10 @@ def test_the_stages_train_with_it(runs, tmp_path):
     (path,) = train(run)["ppo"]
     assert algorithm_of(load_agent(path)).name == "DQN"
     assert not isinstance(DQN.load(path), PPO)
+    small = run.config.model_copy(update={"train": run.config.train.model_copy(update={"method": "ppo-small-batches"})})
+    run.configure(small)
+    with pytest.raises(RunError, match=r"batch_size, which nothing reads .* train\.replay"):
+        plan_jobs(run)
 
 
 @pytest.mark.parametrize("name", ["DQN", "SAC"])

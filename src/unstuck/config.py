@@ -198,8 +198,8 @@ class VerifyConfig(_Config):
 
 
 Method = Literal[
-    "unstuck", "ultra-a", "ultra-r", "ultra-ra", "llm-free", "statemask-r", "rice", "jsrl", "ppo", "afresh", "race",
-    "race-no-coach", "race-random-terms",
+    "unstuck", "ultra-a", "ultra-r", "ultra-ra", "llm-free", "statemask-r", "rice", "jsrl", "ppo", "ppo-small-batches",
+    "afresh", "race", "race-no-coach", "race-random-terms",
 ]  # fmt: skip
 
 
@@ -227,8 +227,9 @@ class TrainConfig(_Config):
     """unstuck: imitation of rules (discrete actions), annealed reward terms and short episodes (continuous). ultra-a,
     -r, -ra: as the paper has them. llm-free: as unstuck, explained without a language model. statemask-r, rice:
     restarts at states that a mask network finds critical. jsrl: the stuck agent begins the episodes. ppo: no
-    guidance. afresh: a new network. race: treatments, guidance among them, race against each other and plain PPO;
-    race-no-coach: without guidance; race-random-terms: with random reward terms in its place."""
+    guidance. ppo-small-batches: likewise, in minibatches of 64. afresh: a new network. race: treatments, guidance
+    among them, race against each other and plain PPO; race-no-coach: without guidance; race-random-terms: with random
+    reward terms in its place."""
     name: str = Field(default="", pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$|^$", max_length=64)
     """What the arm is called, for variants of one method side by side in one run; default: the method."""
     rounds: int = Field(default=1, ge=1, le=100)

@@ -11,8 +11,9 @@ Every method is one cell of the grid explainers × modulations, or close to a ce
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from unstuck.config import GuideConfig, Method, RunConfig
 from unstuck.guidance import Guidance
@@ -37,6 +38,8 @@ class MethodSpec:
     description: str
     race: tuple[str, ...] | None = None
     """Treatments that race for it, () for those that suit the agent; None: one training, no race."""
+    train: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of training that it changes."""
 
     @property
     def explained(self) -> bool:
@@ -47,6 +50,8 @@ IMITATE = 0.1
 """Coefficient of imitation, continuous actions."""
 SHORT = 100
 """Steps of a short episode."""
+SMALL_BATCH = 64
+"""Samples of a small minibatch; the default of training is 256."""
 _PAPER = Plan(applies="table", anneal="none", kinds=("state",))
 
 RICE_SETTINGS = {"Hopper": (0.25, 0.001), "Walker2d": (0.25, 0.01), "Reacher": (0.5, 0.001), "HalfCheetah": (0.5, 0.01)}
@@ -91,6 +96,11 @@ def _racing(guidance: Guidance | None, discrete: bool) -> Plan:
 
 _LIST = (
     MethodSpec("ppo", "PPO continued", "none", _always(Plan()), "plain PPO goes on from the stuck agent"),
+    MethodSpec(
+        "ppo-small-batches", "PPO continued, batches of 64", "none", _always(Plan()),
+        "plain PPO goes on from the stuck agent in minibatches of 64; nothing else is changed",
+        train={"batch_size": SMALL_BATCH},
+    ),
     MethodSpec(
         "statemask-r", "StateMask-R", "statemask", _always(Plan(restart=1.0)),
         "every episode begins at a state that the mask network finds critical",

@@ -22,13 +22,11 @@ from unstuck.algorithms import policy_of
 from unstuck.config import TrainConfig
 from unstuck.errors import RunError
 from unstuck.guide.plan import Plan
-from unstuck.methods import SHORT
+from unstuck.methods import SHORT, SMALL_BATCH
 from unstuck.treatments import States, afresh, shrink_and_perturb, thaw, transplant
 
 TRUNK = "continue"
 THAW = 0.3
-SMALL_BATCH = 64
-"""Samples of a small minibatch; the default of training is 256."""
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from unstuck.algorithms import algorithm_of
 from unstuck.algorithms.settings import ReplaySettings
 from unstuck.config import TrainConfig
 from unstuck.errors import EnvironmentFaultError, LLMError, RunError
@@ -24,7 +25,7 @@ from unstuck.guidance import Guidance, load_guidance
 from unstuck.guide.plan import Plan
 from unstuck.learner import Learner
 from unstuck.masknet import MASK_FILE
-from unstuck.methods import METHODS, make_plan
+from unstuck.methods import METHODS, MethodSpec, make_plan
 from unstuck.progress import Bar, Progress
 from unstuck.results import StageKey, TrainFacts
 from unstuck.run import Draft, Run, alone, digest
@@ -49,6 +50,8 @@ class Job:
     """Rounds in all; with more than one, steps and charges are the first's, and `unstuck.rounds` does the others."""
     race: tuple[str, ...] | None = None
     """Treatments that race, () for those that suit the agent; None: no race. `unstuck.race` does it."""
+    train: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of training that its method changes."""
 
     @property
     def expected(self) -> int:
@@ -75,6 +78,7 @@ def fingerprint(run: Run, job: Job) -> str:
         *([run.root / "explain" / MASK_FILE] if job.plan.restart_at == "fresh" else []),
         *(_later(run, job) if job.rounds > 1 else []),
         *([run.config.race, job.race, *sorted(run.root.glob("guidance-[0-9]*.json"))] if job.race is not None else []),
+        *([dict(job.train)] if job.train else []),
     )  # fmt: skip
 
 
@@ -108,7 +112,7 @@ def plan_jobs(run: Run) -> list[Job]:
         return jobs
     if not spec.explained:
         alone = _arm(run, name, make_plan(config.method, config.guide, None, True), None, {})
-        return jobs + [replace(job, race=spec.race) for job in alone]
+        return jobs + [replace(job, race=spec.race, train=_changed(run, spec)) for job in alone]
     run.record("verify")
     describer = open_describer(run.config.task)
     guidance = load_guidance(run.guidance_path, describer.card)
@@ -119,6 +123,16 @@ def plan_jobs(run: Run) -> list[Job]:
         racing = _arm(run, name, plan, guidance, charged)
         return jobs + [replace(job, race=run.config.race.treatments or spec.race) for job in racing]
     return jobs + _arm(run, name, plan, guidance, charged, config.rounds)
+
+
+def _changed(run: Run, spec: MethodSpec) -> Mapping[str, Any]:
+    """The settings of training that the method changes."""
+    if spec.train and not algorithm_of(Workspace(run).agent).on_policy:
+        raise RunError(
+            f"{spec.name} sets {', '.join(spec.train)}, which nothing reads for an agent that learns by replay; "
+            "train.replay has its settings, and --method ppo continues it"
+        )
+    return spec.train
 
 
 PPO_PLAN = Plan()
@@ -260,7 +274,8 @@ def train_one(root: str, job: Job, folder: str) -> tuple[str, float]:
     begun = time.monotonic()
     run = Run(root)
     space = Workspace(run)
-    learner = Learner(space, run.config.train, job.plan, job.guidance, job.seed, job.steps, Path(folder))
+    config = run.config.train.model_copy(update=dict(job.train))
+    learner = Learner(space, config, job.plan, job.guidance, job.seed, job.steps, Path(folder))
     try:
         outcome = learner.learn(first_step=sum(job.charged.values()) - job.steps)
     except EnvironmentFaultError as error:
