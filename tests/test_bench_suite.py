@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from unstuck.bench.layout import Arm
+from unstuck.bench.layout import Arm, adopt
 from unstuck.bench.suite import SuiteError, load_suite
+from unstuck.config import RunConfig
+from unstuck.demo import AGENT
+from unstuck.run import Run
 
 GOOD = """\
 name = "smoke"
@@ -110,3 +113,28 @@ def test_shipped_suites_are_valid() -> None:
     assert suites
     for path in suites:
         load_suite(path)
+
+
+def test_a_variant_may_have_more_opinions_and_then_has_an_explanation_of_its_own(tmp_path: Path) -> None:
+    text = GOOD.replace('"mild"]', '"mild", "four"]')
+    text += '\n[variants.four]\nbase = "unstuck"\nllm.samples = 4\nrace.mode = "sampled"\n'
+    suite = load_suite(write(tmp_path, text))
+    plain, four = (Arm(suite, tmp_path, suite.tasks[0], method) for method in ("unstuck", "four"))
+    assert (plain.config.llm.samples, four.config.llm.samples) == (1, 4)
+    assert four.config.llm.model == plain.config.llm.model == "recorded"
+    assert four.config.race.mode == "sampled"
+    assert plain.source.name == "llm"
+    assert four.source != plain.source
+
+
+def test_opinions_come_to_an_arm_with_the_explanation(tmp_path: Path) -> None:
+    source, arm = (Run.create(tmp_path / name, RunConfig(), {"agent": AGENT}) for name in ("source", "arm"))
+    with source.stage("collect", "mark"):
+        pass
+    with source.stage("explain", "mark") as draft:
+        for name in ("advice.json", "guidance-2.json", "guidance-10.json"):
+            (draft.folder / name).write_text(name)
+            draft.publish.append((name, name))
+    (arm.root / "guidance-3.json").write_text("of before")
+    adopt(arm, source)
+    assert [p.read_text() for p in arm.opinion_paths] == ["guidance-2.json", "guidance-10.json"]

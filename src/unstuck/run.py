@@ -320,6 +320,11 @@ class Run:
     def guidance_path(self) -> Path:
         return self.root / "guidance.json"
 
+    @property
+    def opinion_paths(self) -> list[Path]:
+        """Opinions of the coach beside the first, in order: guidance-2.json, guidance-3.json and so on."""
+        return sorted(self.root.glob("guidance-[0-9]*.json"), key=lambda p: (len(p.name), p.name))
+
     def _claims(self) -> dict[str, Any]:
         return _claims(self.root, self.manifest)
 

@@ -85,9 +85,10 @@ class Arm:
         config = self.config
         name = str(config.explain.explainer)
         variant = self.suite.variants.get(self.method)
-        if variant is not None and (variant.explain.keys() - {"explainer"} or variant.collect):
+        if variant is not None and (variant.explain.keys() - {"explainer"} or variant.collect or variant.llm):
             plain = config.explain.model_copy(update={"explainer": "auto"})
-            name += "-" + digest(config.collect, plain)[:6]
+            asked = [variant.llm] if variant.llm else []
+            name += "-" + digest(config.collect, plain, *asked)[:6]
         return self.out / self.task.name / "explain" / name
 
     @property
@@ -163,8 +164,17 @@ def adopt(arm: Run, source: Run) -> None:
         os.replace(draft.folder, arm.root / stage)
         if stage == "explain":
             shutil.copyfile(source.advice_path, arm.advice_path)
+            _adopt_opinions(arm, source)
         arm.manifest.stages[stage] = record
         arm.configure(arm.config)  # writes the manifest
+
+
+def _adopt_opinions(arm: Run, source: Run) -> None:
+    """Further opinions, which lie beside the first."""
+    for old in arm.opinion_paths:
+        old.unlink()
+    for path in source.opinion_paths:
+        shutil.copyfile(path, arm.root / path.name)
 
 
 def _link(source: str, target: str) -> None:

@@ -35,7 +35,7 @@ from unstuck.llm.config import RECORDED, LLMConfig
 
 DEMO = "demo"
 """Names the demo's agent where a path could stand."""
-SECTIONS = ("collect", "explain", "verify", "train", "evaluate")
+SECTIONS = ("collect", "explain", "verify", "train", "race", "evaluate")
 GIVEN = {"steps": "`steps`", "seeds": "`seeds`", "method": "`methods`", "control": "`methods`", "name": "`methods`"}
 """Settings of training that the suite decides for all arms."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
@@ -57,6 +57,7 @@ class Settings(_Strict):
     explain: dict[str, Any] = {}
     verify: dict[str, Any] = {}
     train: dict[str, Any] = {}
+    race: dict[str, Any] = {}
     evaluate: dict[str, Any] = {}
 
     @field_validator("train")
@@ -101,6 +102,8 @@ class Variant(Settings):
     """Another budget; makes the comparison unequal, which is refused unless asked for."""
     note: str = ""
     """What it is, in a few words, for the page."""
+    llm: dict[str, Any] = {}
+    """Settings of the language model over the suite's, such as how many opinions it is asked for."""
 
 
 class Suite(Settings):
@@ -177,6 +180,8 @@ class Suite(Settings):
         name = {"name": method} if method in self.variants else {}
         data = _merged(data, {"train": {**fixed, **name, "control": False, "jobs": 1}})
         data["llm"] = self.llm_config.model_dump()
+        if method in self.variants:
+            data["llm"] = _merged(data["llm"], self.variants[method].llm)
         data["agent"], data["task"] = self._agent(task), self._task(task)
         try:
             return RunConfig.model_validate(data)

@@ -129,7 +129,7 @@ def _say_explained(run: Run, guidance: Any) -> None:
         print(f"  {advice.id}: {advice.why}")
     for term in guidance.reward_terms:
         print(f"  reward: {term.words()}")
-    others = sorted(run.root.glob("guidance-[0-9]*.json"), key=lambda p: (len(p.name), p.name))
+    others = run.opinion_paths
     for path in others:
         _say_opinion(path)
     print(f"Read or edit {run.advice_path}, then: unstuck verify {run.root}")

@@ -13,6 +13,7 @@ own → if still invalid, salvaged or refused.
 
 * `config.py`: which model, and the caps. `addresses.py`: what an address may hold.
 * `recordings.py`: what is stored, how it is addressed, which reply counts.
+  `near.py`: prompts that differ by rounding only.
 * `ledger.py`: every call that was sent, whatever became of it. `budget.py`: estimates, and the caps against the ledger.
 * `raw.py`: what went over the wire. `bodies.py`: what a response's body says. `recovery.py`: replies from there.
 * `replies.py`: from text to a checked value.

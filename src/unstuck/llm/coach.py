@@ -153,7 +153,7 @@ class Coach:
             talk.readings.append(reading)
             if reading.value is not None or recording.finish_reason in FINAL:
                 return talk
-            request = request.then(recording.reply, retry_prompt(reading.problems))
+            request = recording.request.then(recording.reply, retry_prompt(reading.problems))
         return talk
 
     def _exchange(self, request: Request, schema: dict[str, Any] | None, fresh: bool) -> tuple[Recording, bool]:
@@ -167,6 +167,10 @@ class Coach:
         else:
             found = None
         if found is not None:
+            if found.key != request.key:
+                self._say(
+                    f"the recorded reply {found.key} answers a prompt that differs from this one by rounding only"
+                )
             return found, True
         if config.is_recorded:
             raise self._no_recording(request)

@@ -6,7 +6,8 @@ several replies to the same conversation counts is decided when it is looked up:
 
 * with a live model configured, only a reply of exactly that model string counts, or a user who changes the model
   would be shown the old model's words as the new one's;
-* in recorded mode any reply counts: the first folder that has one, and in it the oldest.
+* in recorded mode any reply counts: the first folder that has one, and in it the oldest. Where no folder has one, a
+  reply to a prompt that differs by no more than rounding (`near.py`) stands in.
 
 Settings are recorded, but do not count: to ask afresh, use another sample index.
 """
@@ -27,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from unstuck.errors import LLMError
 from unstuck.files import write_whole
 from unstuck.llm.addresses import same_place, source_of
+from unstuck.llm.near import same_but_for_rounding
 
 FORMAT = 1
 KEY_LENGTH = 20
@@ -187,7 +189,18 @@ class Recordings:
             found = [r for r in _read_all(folder, f"{request.key}-*.json") if counts(r)]
             if found:
                 return min(found, key=lambda r: (r.created, r.file_name))
-        return None
+        return self._near(request) if model is None else None
+
+    def _near(self, request: Request) -> Recording | None:
+        """A reply to the same conversation as another machine would have written it; the nearest."""
+        found = []
+        for path in (p for folder in self.folders for p in sorted(folder.glob("[0-9a-f]" * KEY_LENGTH + "-*.json"))):
+            with suppress(LLMError):  # a damaged one is named where it is the one that is asked for
+                r = _read(path)
+                differs = same_but_for_rounding(r.messages, request.messages)
+                if r.sample == request.sample and differs is not None:
+                    found.append((differs, r.created, r.file_name, r))
+        return min(found, key=lambda each: each[:3])[3] if found else None
 
     def of(self, key: str, model: str | None = None) -> list[Recording]:
         """The writable folder's replies to one conversation, oldest first; with `model`, only of that model string."""

@@ -77,7 +77,7 @@ def fingerprint(run: Run, job: Job) -> str:
         job.plan.changed(), job.guidance.model_dump(mode="json") if job.guidance else None,
         *([run.root / "explain" / MASK_FILE] if job.plan.restart_at == "fresh" else []),
         *(_later(run, job) if job.rounds > 1 else []),
-        *([run.config.race, job.race, *sorted(run.root.glob("guidance-[0-9]*.json"))] if job.race is not None else []),
+        *([run.config.race, job.race, *run.opinion_paths] if job.race is not None else []),
         *([dict(job.train)] if job.train else []),
     )  # fmt: skip
 

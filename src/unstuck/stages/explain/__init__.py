@@ -74,7 +74,7 @@ def explain(run: Run, progress: Progress | None = None, *, model: Any = None) ->
 
 def _leave_opinions(run: Run, opinions: Sequence[Guidance], draft: Draft) -> None:
     """Further opinions as RUN/guidance-2.json and so on; those of an earlier explanation go."""
-    for old in run.root.glob("guidance-[0-9]*.json"):
+    for old in run.opinion_paths:
         old.unlink()
     for number, guidance in enumerate(opinions, 2):
         save_guidance(guidance, draft.folder / f"guidance-{number}.json")
