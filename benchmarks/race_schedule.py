@@ -27,9 +27,14 @@ import numpy as np
 from unstuck.config import RaceConfig, RunConfig
 from unstuck.guide.plan import Plan
 from unstuck.race.competitors import TREATMENTS, TRUNK, Competitor, Treatment, competitor
-from unstuck.race.engine import CANDIDATES, LONG, STATES_SHARE, WINNER_SHARE, Entry, Race
+from unstuck.race.contest import contest
+from unstuck.race.engine import STATES_SHARE
+from unstuck.race.entry import Entry
+from unstuck.race.finish import finish
 from unstuck.race.outcome import Outcome
+from unstuck.race.pairs import affordable
 from unstuck.race.schedule import plan_rungs
+from unstuck.race.track import Track
 from unstuck.results import Rank
 
 QUANTUM, COLLECTED = 2048, 8_000
@@ -54,7 +59,7 @@ class Recorded:
         return float(np.interp(step, self.at, self.levels))
 
 
-class Replay(Race):
+class Replay(Track):
     """A race whose training and episodes are read off curves."""
 
     def __init__(self, arms: dict[str, Recorded], budget: int, episode: int, rng: np.random.Generator):
@@ -62,21 +67,16 @@ class Replay(Race):
         self.config, self.seed, self.quantum = RaceConfig(), 0, QUANTUM
         self.run: Any = SimpleNamespace(config=RunConfig())
         self.spent = {"train": 0, "states": int(STATES_SHARE * budget), "judge": 0}
-        self.candidates = CANDIDATES if budget >= LONG * episode else CANDIDATES - 1
-        self.trunk_first = False
+        self._lay_out()
         self.entries = [Entry(_entered(name), Plan(), None, rank=Rank(name=name)) for name in arms]
-        self.total = int(WINNER_SHARE * budget) // QUANTUM * QUANTUM
         trunk = arms[TRUNK]
         self.__dict__["before"] = (trunk.level(0), trunk.scatter / np.sqrt(6))
 
-    def _operate(self) -> None:
+    def show(self, title: str = "") -> None:
         pass
 
-    def _show(self, title: str = "") -> None:
-        pass
-
-    def _train(self, racing: Sequence[Entry], stop: int, episodes: int | None = None) -> None:
-        count = self.rungs.episodes if episodes is None else episodes
+    def train(self, racing: Sequence[Entry], stop: int, episodes: int | None = None) -> None:
+        count = self.episodes if episodes is None else episodes
         for entry in racing:
             if entry.trained < stop:
                 self.spent["train"] += stop - entry.trained
@@ -88,14 +88,14 @@ class Replay(Race):
         arm = self.arms[name]
         return self.rng.normal(arm.level(stop), arm.scatter, count).tolist()
 
-    def _training_curve(self, entry: Entry) -> tuple[Array, Array, Array]:
+    def training_curve(self, entry: Entry) -> tuple[Array, Array, Array]:
         arm = self.arms[entry.name]
         seen = arm.steps <= entry.trained
         return arm.steps[seen], arm.returns[seen], np.ones(int(seen.sum()))
 
     def _test(self, winner: Entry, finalist: int) -> dict[str, Any]:
         trunk = self.entries[0]
-        pairs = self._pairs(6, winner is trunk)
+        pairs = affordable(self, 6, winner is trunk)
         returns = {"finalist": self._play(winner.name, finalist, pairs), "original": self._play(TRUNK, 0, pairs)}
         if winner is not trunk:
             returns["trunk"] = self._play(TRUNK, trunk.trained, pairs)
@@ -103,7 +103,8 @@ class Replay(Race):
 
     def worth(self) -> float:
         """The level of what is handed over."""
-        outcome: Outcome = self.go()
+        winner, finalist = finish(self, *contest(self, self.entries, trunk_first=False).run())
+        outcome = Outcome(self, winner, finalist, self._test(winner, finalist))
         handed, _ = outcome.handed()
         if handed == "finalist":
             return self.arms[outcome.winner.name].level(outcome.finalist)

@@ -22,9 +22,13 @@ from unstuck.errors import RunError
 from unstuck.guidance import Term, load_guidance, save_guidance
 from unstuck.guide.plan import Plan
 from unstuck.pipeline import open_run
-from unstuck.race import engine
+from unstuck.race import contest as contests
+from unstuck.race import engine, track
 from unstuck.race.competitors import TREATMENTS, competitor
+from unstuck.race.contest import Contest
 from unstuck.race.entering import Signs, entries, named
+from unstuck.race.entry import Entry
+from unstuck.race.finish import ahead_of
 from unstuck.race.outcome import Outcome
 from unstuck.race.schedule import Curve, Rungs, climbs, forecast, plan_rungs, rank, slope_of
 from unstuck.race.screen import screen, words
@@ -189,11 +193,11 @@ def test_only_what_is_surely_better_is_better() -> None:
 
 class _Outcome(Outcome):
     def __init__(self, **returns: list[float]) -> None:
-        class _Race:
+        class _Track:
             config = RaceConfig()
 
-        object.__setattr__(self, "race", _Race())
-        object.__setattr__(self, "winner", engine.Entry(competitor("afresh"), Plan(), None))
+        object.__setattr__(self, "track", _Track())
+        object.__setattr__(self, "winner", Entry(competitor("afresh"), Plan(), None))
         object.__setattr__(self, "finalist", 1)
         object.__setattr__(self, "tested", {"returns": returns})
 
@@ -217,7 +221,7 @@ def test_never_worse(returns: dict[str, Any], handed: str) -> None:
 # --------------------------------------------------------------------------------------------------------- checks
 
 
-class _Race(engine.Race):
+class _Track(track.Track):
     """One with curves that are given."""
 
     def __init__(self, curves: dict[str, Curve]) -> None:
@@ -225,17 +229,17 @@ class _Race(engine.Race):
         self.run = self.home = None  # type: ignore[assignment]
         self.config, self.episode, self.entries = RaceConfig(treatments=("continue", "afresh")), 1000, []
 
-    def _curve(self, entry: engine.Entry) -> Curve:
+    def curve(self, entry: Entry) -> Curve:
         return self.curves[entry.name]
 
     before = (750.0, 10.0)  # type: ignore[assignment]
 
-    def _show(self, title: str = "") -> None:
+    def show(self, title: str = "") -> None:
         pass
 
 
-def entry(name: str, *points: tuple[int, list[float]]) -> engine.Entry:
-    return engine.Entry(competitor(name), Plan(), None, points[-1][0] if points else 0, list(points))
+def entry(name: str, *points: tuple[int, list[float]]) -> Entry:
+    return Entry(competitor(name), Plan(), None, points[-1][0] if points else 0, list(points))
 
 
 @pytest.mark.parametrize(
@@ -253,13 +257,13 @@ def test_who_is_not_ahead_gives_way_to_the_trunk(
     name: str, points: list[tuple[int, list[float]]], patient: bool, gives_way: bool
 ) -> None:
     trunk, winner = entry("continue", (12_000, [750.0, 750.0])), entry(name, *points)
-    race_ = _Race(
+    track_ = _Track(
         {
             "continue": Curve("continue", 12_000, 750.0, 5.0),
             name: Curve(name, points[-1][0], float(np.mean(points[-1][1])), 5.0, 0.0, 0.001),
         }
     )
-    found = race_._ahead_of(winner, [trunk], patient)
+    found = ahead_of(track_, winner, [trunk], patient)
     assert (found is trunk) == gives_way
     assert (winner.rank.status == "dropped") == gives_way
 
@@ -272,14 +276,14 @@ def test_a_flat_trunk_leaves_the_way_to_what_is_not_clearly_below(
     trunk_slope: float, level: float, goes_on: str
 ) -> None:
     trunk, other = entry("continue", (12_000, [760.0])), entry("transplant", (12_000, [level]))
-    race_ = _Race(
+    track_ = _Track(
         {
             "continue": Curve("continue", 12_000, 760.0, 5.0, trunk_slope, 0.002),
             "transplant": Curve("transplant", 12_000, level, 5.0),
         }
     )
-    race_.entries = [trunk, other]
-    assert race_._treated(trunk).name == goes_on
+    rungs = Rungs(entered=2, first=12_000, episodes=2)
+    assert Contest(track_, [trunk, other], [], rungs, trunk_first=False)._treated(trunk).name == goes_on
 
 
 # ------------------------------------------------------------------------------------------------------- end to end
@@ -344,28 +348,28 @@ def test_a_transplant_that_is_not_the_agent_withdraws(raced: Run, monkeypatch: p
     for name, found in (("gather", {"taken": 5}), ("fit", {"agreement": 0.8, "faithful": False})):
         monkeypatch.setattr(engine, name, lambda *_, found=found: found)
     names = ("transplant", "transplant+shrink-and-perturb", "afresh")
-    race_ = engine.Race(raced, raced.root / "race" / "x", 1, BUDGET, RaceConfig(treatments=names), [])
-    race_._operate()
-    assert race_.spent["states"] == 5
-    out = [e.name for e in race_.entries if e.rank.status == "dropped"]
+    track_ = track.Track(raced, raced.root / "race" / "x", 1, BUDGET, RaceConfig(treatments=names))
+    engine.Race(track_, []).operate()
+    assert track_.spent["states"] == 5
+    out = [e.name for e in track_.entries if e.rank.status == "dropped"]
     assert out == ["transplant"]
-    assert "80% of its actions" in race_.entries[1].rank.note
+    assert "80% of its actions" in track_.entries[1].rank.note
 
 
 def test_plain_ppo_that_gets_on_is_given_all_that_is_left(
     raced: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "home").mkdir()
-    monkeypatch.setattr(engine, "climbs", lambda *_: True)
+    monkeypatch.setattr(contests, "climbs", lambda *_: True)
     signs = Signs("cannot tell", budget=8000)
     monkeypatch.setattr(engine, "signs_of", lambda *_: signs)
     monkeypatch.setattr(engine, "entries", lambda _: [competitor("continue"), competitor("small-batches")])
-    race_ = engine.Race(raced, tmp_path / "home", 1, 8000, RaceConfig(), [])
-    outcome = race_.go()
+    track_ = track.Track(raced, tmp_path / "home", 1, 8000, RaceConfig())
+    outcome = engine.Race(track_, []).go()
     assert outcome.winner.name == "continue"
-    assert [e.rank.trained for e in race_.entries][1] == 0
-    assert race_.spent["train"] > 0.8 * race_.budget
-    assert race_.left >= 0
+    assert [e.rank.trained for e in track_.entries][1] == 0
+    assert track_.spent["train"] > 0.8 * track_.budget
+    assert track_.left >= 0
 
 
 def test_what_is_handed_over_loads_without_unstuck(raced: Run) -> None:
@@ -385,7 +389,7 @@ def test_a_race_that_was_killed_gives_the_same(
     raced: Run, tmp_path: Path, agent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(race, "cores", lambda: 1)
-    run, done = begun(tmp_path / "run", agent), engine.run_leg
+    run, done = begun(tmp_path / "run", agent), track.run_leg
     legs = 0
 
     def killed(leg: Any) -> dict[str, Any]:
@@ -395,10 +399,10 @@ def test_a_race_that_was_killed_gives_the_same(
             raise KeyboardInterrupt
         return done(leg)
 
-    monkeypatch.setattr(engine, "run_leg", killed)
+    monkeypatch.setattr(track, "run_leg", killed)
     with pytest.raises(KeyboardInterrupt):
         train(run)
-    monkeypatch.setattr(engine, "run_leg", done)
+    monkeypatch.setattr(track, "run_leg", done)
     train(run)
     ours, theirs = (RaceVerdict.read(r.root / "train" / "race" / "1" / "race.json") for r in (run, raced))
     assert ours == theirs

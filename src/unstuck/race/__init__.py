@@ -5,6 +5,11 @@
     screen.py        a first look at reward terms that costs no step
     schedule.py      who goes on and for how long: pure decisions
     legs.py          training and episodes, each in a folder of its own
+    entry.py         a competitor under way
+    track.py         the budget, legs trained and charged, curves, the ladder
+    contest.py       who trains with what is left
+    finish.py        the winner's training
+    pairs.py         the episodes of the last test
     engine.py        one race
     outcome.py       what is handed over
     verdict.py       the last test
@@ -23,8 +28,9 @@ from typing import Any
 
 from unstuck.guidance import Guidance, load_guidance
 from unstuck.guide.plan import Plan
-from unstuck.race.engine import Race, cores
+from unstuck.race.engine import Race
 from unstuck.race.outcome import Outcome
+from unstuck.race.track import Track, cores
 from unstuck.results import RACE, Charges, Checkpoint, RaceVerdict, StageKey, TrainFacts
 from unstuck.run import Run
 from unstuck.stages.train import Job
@@ -48,10 +54,8 @@ def train_race(root: str, job: Job, folder: str, *, say: Callable[[str], None] |
     home = run.root / str(StageKey("race", job.arm, job.seed))
     home.mkdir(parents=True, exist_ok=True)
     config = run.config.race.model_copy(update={"treatments": job.race or ()})
-    race = Race(
-        run, home, job.seed, job.steps, config, opinions(run, job), say=say or (lambda _: None), workers=cores()
-    )
-    outcome = race.go()
+    track = Track(run, home, job.seed, job.steps, config, say=say or (lambda _: None), workers=cores())
+    outcome = Race(track, opinions(run, job)).go()
     handed, why = outcome.handed()
     _leave(outcome, job, handed, why, Path(folder))
     if say is not None:
@@ -74,28 +78,28 @@ def _name(outcome: Outcome, handed: str) -> str:
 
 
 def _leave(outcome: Outcome, job: Job, handed: str, why: str, folder: Path) -> None:
-    race, winner = outcome.race, outcome.winner
+    track, winner = outcome.track, outcome.winner
     source = outcome.agent(handed)
     shutil.copyfile(source, folder / "agent.zip")
-    statistics = race.run.vecnormalize_path if handed == "original" else source.with_suffix(".vecnormalize.pkl")
+    statistics = track.run.vecnormalize_path if handed == "original" else source.with_suffix(".vecnormalize.pkl")
     if statistics is not None and statistics.exists():
         shutil.copyfile(statistics, folder / "agent.vecnormalize.pkl")
-    charged = Charges({**{k: v for k, v in job.charged.items() if k != "train"}, **race.spent})
+    charged = Charges({**{k: v for k, v in job.charged.items() if k != "train"}, **track.spent})
     trained = outcome.finalist if handed == "finalist" else 0
     over, trunk = outcome.gains
-    ladder = tuple(entry.rank for entry in race.entries)
+    ladder = tuple(entry.rank for entry in track.entries)
     RaceVerdict(
         handed=handed, name=_name(outcome, handed) if handed != "original" else "original", finalist=winner.name,  # type: ignore[arg-type]
-        why=why, mode=race.config.mode, level=race.config.level,
+        why=why, mode=track.config.mode, level=track.config.level,
         returns={k: tuple(v) for k, v in outcome.tested.get("returns", {}).items()},
         seeds=tuple(outcome.tested.get("seeds", ())), over_original=over, over_trunk=trunk, ladder=ladder,
-        charged=charged, budget=race.run.config.train.steps, seed=job.seed,
+        charged=charged, budget=track.run.config.train.steps, seed=job.seed,
     ).write(folder / RACE)  # fmt: skip
     _curve(outcome, charged, folder)
     facts = winner.facts
     notes = (f"handed over: {_name(outcome, handed)}; {why}", *facts["notes"])
     TrainFacts(
-        arm=job.arm, seed=job.seed, charged=charged, steps=race.spent["train"],
+        arm=job.arm, seed=job.seed, charged=charged, steps=track.spent["train"],
         checkpoints=(Checkpoint(trained, "agent.zip"),), warnings=facts["warnings"], notes=notes,
         hit_rate=facts["hit_rate"], backend=facts["backend"], engine=facts["engine"],
     ).write(folder / "info.json")  # fmt: skip
@@ -103,11 +107,11 @@ def _leave(outcome: Outcome, job: Job, handed: str, why: str, folder: Path) -> N
 
 def _curve(outcome: Outcome, charged: Charges, folder: Path) -> None:
     """The winner's learning curve, against all steps that the race took besides its training."""
-    race, winner = outcome.race, outcome.winner
+    track, winner = outcome.track, outcome.winner
     others = charged.total - winner.trained
     lines: list[dict[str, Any]] = []
     for stop, _ in winner.points:
-        held = (race.home / winner.name / str(stop) / "curve.jsonl").read_text(encoding="utf-8")
+        held = (track.home / winner.name / str(stop) / "curve.jsonl").read_text(encoding="utf-8")
         lines += [json.loads(line) for line in held.splitlines()]
     text = "".join(json.dumps({**line, "steps": line["trained"] + others}) + "\n" for line in lines)
     (folder / "curve.jsonl").write_text(text, encoding="utf-8")

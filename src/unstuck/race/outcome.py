@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from unstuck.race.competitors import TRUNK
+from unstuck.race.entry import Entry
+from unstuck.race.track import Track
 from unstuck.race.verdict import gain, is_better
-
-if TYPE_CHECKING:
-    from unstuck.race.engine import Entry, Race
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a race came to."""
 
-    race: Race
+    track: Track
     winner: Entry
     finalist: int
     """The point of the winner's training that was tested."""
@@ -28,7 +27,7 @@ class Outcome:
     @property
     def gains(self) -> tuple[Any, Any]:
         """Over the agent before, and over the trunk (None where the finalist is the trunk, or nothing was tested)."""
-        returns, level = self.tested.get("returns", {}), self.race.config.level
+        returns, level = self.tested.get("returns", {}), self.track.config.level
         ours = returns.get("finalist", [])
         over = gain(ours, returns["original"], level) if "original" in returns else None
         return over, gain(ours, returns["trunk"], level) if "trunk" in returns else None
@@ -52,13 +51,13 @@ class Outcome:
 
     def agent(self, handed: str) -> Path:
         """The zip of what is handed over."""
-        race = self.race
+        track = self.track
         if handed == "original":
-            return race.run.agent_path
-        trunk = next((e for e in race.entries if e.name == TRUNK), self.winner)
+            return track.run.agent_path
+        trunk = next((e for e in track.entries if e.name == TRUNK), self.winner)
         if handed == "trunk" and trunk is not self.winner:
-            return race.agent_of(trunk, trunk.trained)
-        return race.agent_of(self.winner, self.finalist)
+            return track.agent_of(trunk, trunk.trained)
+        return track.agent_of(self.winner, self.finalist)
 
 
 def _words(*gains: Any) -> str:

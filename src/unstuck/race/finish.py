@@ -1,0 +1,68 @@
+"""The winner's training with what is left: in stretches, and whoever is not ahead after one gives way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from unstuck.race.entry import Entry
+from unstuck.race.schedule import forecast, optimistic
+from unstuck.race.track import Track
+
+
+def finish(track: Track, winner: Entry, rivals: list[Entry]) -> tuple[Entry, int]:
+    """Train the winner with what is left; where it is not ahead at a check, the best of its rivals goes on in its
+    place.
+
+    Returns:
+        whose agent is the finalist, and after how many steps of its training: the best of all that were evaluated.
+    """
+    raced = [winner, *rivals]
+    count = 0 if track.alone else track.episodes
+    for left in range(1 if track.alone else track.candidates, 0, -1):
+        room = track.left if track.alone else track.left - track.reserve - left * count * track.episode
+        steps = room // left // track.quantum * track.quantum
+        if steps < track.quantum:
+            continue
+        track.train([winner], winner.trained + steps, count)
+        if left > 1 and rivals and (better := ahead_of(track, winner, rivals, patient=left > 2)):
+            winner, rivals = better, []
+    if track.alone:
+        return winner, winner.trained
+    judged = [(float(np.mean(r)), e is winner, stop, e) for e in raced for stop, r in e.points if r]
+    if not judged:
+        return winner, winner.trained
+    level, _, stop, best = max(judged, key=lambda each: each[:3])
+    best.rank = best.rank.model_copy(update={"status": "winner", "level": level, "note": ""})
+    if best is not winner:
+        winner.out(f"returns {float(np.mean(winner.points[-1][1])):.4g}, {best.name} {level:.4g}")
+    return best, stop
+
+
+def ahead_of(track: Track, winner: Entry, rivals: Sequence[Entry], patient: bool) -> Entry | None:
+    """The rival that is heading higher than the winner has come; None where there is none. What began from the bottom
+    may still be below, where `patient`, as long as it climbs fast enough to pass."""
+    rival = max(rivals, key=lambda e: forecast(track.curve(e), track.total))
+    heading = forecast(track.curve(rival), track.total)
+    returns = [r for _, some in winner.points[-2:] for r in some]
+    if winner.competitor.late:
+        reach = _reach(track, winner) if patient else float(np.mean(winner.points[-1][1]))
+    else:
+        # What it did at its two latest points; to be a little below by chance is no reason to turn back.
+        reach = float(np.mean(returns)) + track.slack
+    if reach >= heading:
+        return None
+    winner.out(f"at best heading for {reach:.4g}, {rival.name} for {heading:.4g}")
+    rival.back()
+    track.show(f"{rival.name} goes on after all")
+    return rival
+
+
+def _reach(track: Track, entry: Entry) -> float:
+    """Where it would be after all that is left, by its own curve at best, or by its last two evaluations."""
+    end = entry.trained + max(0, track.left - track.reserve)
+    points = [(stop, float(np.mean(returns))) for stop, returns in entry.points]
+    (x, before), (y, level) = points[-2:] if len(points) > 1 else (points[-1], points[-1])
+    line = level + max(0.0, (level - before) / max(1, y - x)) * (end - y)
+    return max(line, optimistic(track.curve(entry), end))

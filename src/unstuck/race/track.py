@@ -1,0 +1,250 @@
+"""Where a race is run: the budget and what it is spent on, legs trained and evaluated, and their curves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unstuck.config import RaceConfig
+from unstuck.race.entry import Entry, place
+from unstuck.race.legs import LONGEST, Leg, curve_of, run_leg
+from unstuck.race.schedule import FEWEST, RISE, Curve, forecast, rank, slope_of
+from unstuck.results import MODES
+from unstuck.rollout import time_limit
+from unstuck.run import Run, digest, write_json
+from unstuck.workspace import Workspace
+
+RUNG_SEED = 3_000_000
+"""Seed of the first evaluation episode of the rungs."""
+WINNER_SHARE = 0.65
+"""Of the budget, what the winner trains, about."""
+LONG = 200
+"""Episodes for which the budget must be worth, for the winner to have all points of evaluation."""
+CANDIDATES = 3
+"""Points of the winner's last stretch at which it is evaluated (two where the budget is short); the best is the
+finalist."""
+ENOUGH_PAIRS, DEAREST = 5, 0.12
+"""Pairs that the last test should have, and the share of the budget that it may take for that."""
+
+Say = Callable[[str], None]
+
+
+class Track:
+    """What all parts of a race share.
+
+    Args:
+        run: whose episodes are collected, and explained if anybody is to be guided.
+        home: the folder of this race.
+        budget: environment steps that it may take in all.
+        say: told what happens, a line each.
+        workers: competitors trained at once.
+    """
+
+    entries: list[Entry]
+    """All who race, the trunk in front; set when it is known who does."""
+
+    def __init__(
+        self,
+        run: Run,
+        home: Path,
+        seed: int,
+        budget: int,
+        config: RaceConfig,
+        *,
+        say: Say = lambda _: None,
+        workers: int = 1,
+    ):
+        self.run, self.home, self.seed, self.budget, self.config = run, home, seed, budget, config
+        self.space, self.say, self.workers = Workspace(run), say, workers
+        self.spent = {"train": 0, "states": 0, "judge": 0}
+        self.episode = self._longest()
+        self.quantum = self.space.quantum
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        self.entries, self.episodes = [], FEWEST
+        self.candidates = CANDIDATES if self.long else CANDIDATES - 1
+        share = 1.0 if self.alone else WINNER_SHARE
+        # What the winner trains, about: schedules and fading go by it.
+        self.total = max(self.quantum, int(share * self.budget) // self.quantum * self.quantum)
+
+    def _longest(self) -> int:
+        env = self.space.make_env()
+        limit = time_limit(env)
+        env.close()
+        if not self.collected:
+            return limit or LONGEST
+        longest = max(len(e) for e in self.space.episodes)
+        # Better agents may go on for longer where failing ends an episode.
+        return min(limit or LONGEST, max(2 * longest, 200)) if limit is None else min(limit, max(4 * longest, 200))
+
+    # ------------------------------------------------------------------------------------------------ the budget
+
+    @property
+    def collected(self) -> bool:
+        """Whether there are episodes of the agent; a single treatment may be trained without them."""
+        return "collect" in self.run.manifest.stages
+
+    @property
+    def alone(self) -> bool:
+        """A single treatment that was asked for: nothing is compared, and it is handed over."""
+        return len(self.config.treatments) == 1
+
+    @property
+    def long(self) -> bool:
+        """Whether the budget is worth many episodes."""
+        return self.budget >= LONG * self.episode
+
+    @property
+    def left(self) -> int:
+        return self.budget - sum(self.spent.values())
+
+    @property
+    def reserve(self) -> int:
+        """Environment steps kept for the last test."""
+        if self.alone:
+            return 0
+        enough = min(2 * ENOUGH_PAIRS * self.episode, int(DEAREST * self.budget))
+        return max(2 * self.episode, int(self.config.reserve * self.budget), enough)
+
+    @property
+    def room(self) -> int:
+        """Environment steps left to train with."""
+        return self.left - self.reserve - self.candidates * self.episodes * self.episode
+
+    # ------------------------------------------------------------------------------------------------ the legs
+
+    def train(self, racing: Sequence[Entry], stop: int, episodes: int | None = None) -> None:
+        """Train those that are not there yet up to `stop`, and evaluate them."""
+        racing = [e for e in racing if e.trained < stop]
+        legs = [self._leg(entry, stop, episodes) for entry in racing]
+        for entry, leg, found in zip(racing, legs, _together(legs, self.workers), strict=True):
+            self._enter(entry, leg, found)
+
+    def _enter(self, entry: Entry, leg: Leg, found: dict[str, Any]) -> None:
+        self.spent["train"] += found["taken"]
+        self.spent["judge"] += found["judged"]
+        entry.trained, entry.facts = leg.stop, found
+        entry.points.append((leg.stop, found["returns"]))
+        level = float(np.mean(found["returns"])) if found["returns"] else None
+        entry.rank = entry.rank.model_copy(update={"trained": leg.stop, "level": level})
+
+    def _leg(self, entry: Entry, stop: int, episodes: int | None = None) -> Leg:
+        count = self.episodes if episodes is None else episodes
+        seeds = tuple(RUNG_SEED + 1000 * (self.seed % 1000) + i for i in range(count))
+        config = entry.competitor.train(self.run.config.train)
+        guidance = entry.guidance.model_dump(mode="json") if entry.guidance else None
+        mark = self.mark(entry.name, entry.trained, stop, self.total, repr(entry.plan), guidance, config, seeds)
+        return Leg(
+            str(self.run.root), str(self.home), entry.name, self.seed, entry.trained, stop, self.total, entry.plan,
+            config, entry.guidance, seeds, self.config.mode, mark,
+        )  # fmt: skip
+
+    def mark(self, *parts: Any) -> str:
+        """Fingerprint of a cell: of the agent, the task, the collected episodes, and what it is about."""
+        run = self.run
+        collected = run.record("collect").fingerprint if self.collected else ""
+        return digest(
+            run.agent_path, run.vecnormalize_path, run.config.task, collected, self.seed, self.config.mode, *parts
+        )
+
+    def agent_of(self, entry: Entry, stop: int) -> Path:
+        return self.home / entry.name / str(stop) / "agent.zip"
+
+    # ------------------------------------------------------------------------------------------------ the numbers
+
+    @cached_property
+    def before(self) -> tuple[float, float]:
+        """Mean return of the agent as it was given, in its collected episodes, and its standard error."""
+        returns = [e.total_reward for e in self.space.episodes if e.deterministic == (self.config.mode == MODES[0])]
+        return float(np.mean(returns)), float(np.std(returns) / np.sqrt(max(1, len(returns) - 1)))
+
+    @property
+    def slack(self) -> float:
+        """Differences of a few episodes' returns that may be chance."""
+        mean, error = self.before
+        return max(2 * error, RISE / 2 * abs(mean))
+
+    def curve(self, entry: Entry) -> Curve:
+        """What is known of a competitor after its latest leg."""
+        trained, returns = entry.points[-1]
+        steps, means, counts = self.training_curve(entry)
+        late = steps > self.run.config.train.critic_warmup
+        slope, noise = slope_of(*(column[late].tolist() for column in (steps, means, counts)))
+        level = float(np.mean(returns))
+        error = float(np.std(returns, ddof=1) / np.sqrt(len(returns))) if len(returns) > 1 else float("inf")
+        if entry.competitor.noisy and not entry.competitor.late and level <= self.before[0] + self.before[1]:
+            # Its own episodes get better as the noise that it was given goes down, whatever it does without noise.
+            slope, noise = 0.0, float("inf")
+        return Curve(entry.name, trained, level, error, slope, noise)
+
+    def training_curve(self, entry: Entry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(L,) steps, mean returns and numbers of its episodes in training."""
+        parts = [curve_of(self.home / entry.name / str(stop)) for stop, _ in entry.points]
+        steps, means, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return steps, means, counts
+
+    def rises(self, entry: Entry) -> bool:
+        """Whether it is heading for clearly more than the agent returned before."""
+        mean, error = self.before
+        return forecast(self.curve(entry), self.total) > mean + max(2 * error, RISE * abs(mean))
+
+    def drop(self, racing: Sequence[Entry], survivors: int, when: str) -> list[Entry]:
+        """The best of them, in order; the others are out."""
+        order = rank([self.curve(e) for e in racing], self.total)
+        by_name = {e.name: e for e in racing}
+        best, best_heading = order[0]
+        for number, (curve, heading) in enumerate(order):
+            entry = by_name[curve.name]
+            entry.rank = entry.rank.model_copy(update={"forecast": round(heading, 3)})
+            if number >= survivors:
+                entry.out(f"{when}: heading for {heading:.4g}, {best.name} for {best_heading:.4g}")
+            else:
+                entry.back()
+        return [by_name[curve.name] for curve, _ in order[:survivors]]
+
+    # ------------------------------------------------------------------------------------------------ the ladder
+
+    def show(self, title: str = "") -> None:
+        """The ladder, to the user and to ladder.json."""
+        taken = sum(self.spent.values())
+        order = sorted(self.entries, key=place)
+        paid = self._paid()
+        data = {"title": title, "spent": dict(self.spent), "budget": self.budget, "usd": paid}
+        write_json(self.home / "ladder.json", {**data, "ranks": [e.rank.as_json() for e in order]})
+        money = f", ${paid:.4f} for the coach" if paid else ""
+        head = f"race, seed {self.seed}: {title or 'the winner is trained'}"
+        self.say(f"{head}; {taken:,} of {self.budget:,} steps{money}")
+        for number, entry in enumerate(order, 1):
+            r = entry.rank
+            level = "-" if r.level is None else f"{r.level:.4g}"
+            note = f"dropped, {r.note}" if r.status == "dropped" else r.status
+            heading = f", heading for {r.forecast:.4g}" if r.forecast is not None and r.status != "dropped" else ""
+            self.say(f"  {number}. {r.name}: {level} after {r.trained:,} steps{heading} ({note})")
+
+    def _paid(self) -> float | None:
+        """What the coach has cost in dollars; None where nobody knows."""
+        record = self.run.manifest.stages.get("explain")
+        return None if record is None else record.facts.get("spent_usd")
+
+
+def _together(legs: Sequence[Leg], workers: int) -> list[dict[str, Any]]:
+    if workers <= 1 or len(legs) == 1:
+        return [run_leg(leg) for leg in legs]
+    from joblib import Parallel, delayed
+
+    return list(Parallel(n_jobs=min(workers, len(legs)))(delayed(run_leg)(leg) for leg in legs))
+
+
+def cores() -> int:
+    """Competitors to train at once: one in a worker process, else one for each core."""
+    import multiprocessing
+
+    if multiprocessing.parent_process() is not None:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
