@@ -88,3 +88,20 @@ def test_mujoco_from_stored_snapshots(tmp_path):
     if frames.problem:
         pytest.skip(f"no drawing with MuJoCo here: {frames.problem}")
     assert np.abs(pixels(frames.urls["0-1"]) - pixels(frames.urls["0-40"])).mean() > 0.5
+
+
+def test_steps_of_one_episode_are_drawn_in_one_replay(episodes, monkeypatch):
+    """A window costs one way through its episode, and each picture is that of its own step."""
+    from unstuck import rendering
+
+    restored = []
+    real = rendering.restore_episode_step
+    monkeypatch.setattr(
+        rendering, "restore_episode_step", lambda env, e, step, how: restored.append(step) or real(env, e, step, how)
+    )
+    drawn = rendering.draw_steps(CAR, episodes, {"window": (0, (40, 20, 30, 99)), "gone": (7, (1,))})
+    assert [step for step, _ in drawn.pictures["window"]] == [20, 30, 40]
+    assert restored == [20]
+    assert list(drawn.pictures) == ["window"]
+    alone = rendering.draw_steps(CAR, episodes, {"one": (0, (40,))}).pictures["one"][0][1]
+    assert np.array_equal(drawn.pictures["window"][-1][1], alone)

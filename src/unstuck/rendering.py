@@ -1,14 +1,91 @@
-"""Drawing an environment where there is no screen."""
+"""Drawing an environment where there is no screen, and collected episodes in it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from unstuck import tasks
+from unstuck.config import TaskConfig
+from unstuck.episodes import Episode, EpisodeSet
+from unstuck.simulators import MujocoSnapshotter, ReplaySnapshotter, as_action
+from unstuck.snapshots import restore_episode_step
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Name → (step, picture (H, W, 3) uint8) in the order of steps; `problem` says in a line why there are none."""
+
+    pictures: dict[str, list[tuple[int, np.ndarray]]] = field(default_factory=dict)
+    problem: str = ""
+
+
+def draw_steps(task: TaskConfig, episodes: EpisodeSet, wanted: Mapping[str, tuple[int, Sequence[int]]]) -> Drawn:
+    """Collected episodes drawn at some of their steps, from the simulator put back into them.
+
+    Never raises: whether a task can be drawn hangs on drivers and displays.
+
+    Args:
+        wanted: name → (episode, steps). What is outside the episodes is left out.
+    """
+    if not wanted or not len(episodes):
+        return Drawn()
+    problem = ""
+    for backend in backends():
+        try:
+            with headless(backend):
+                return Drawn(_draw(task, episodes, wanted))
+        except Exception as error:
+            problem = problem or _reason(error)
+    return Drawn(problem=problem)
+
+
+def _reason(error: Exception) -> str:
+    text = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {text}"[:200] if text else type(error).__name__
+
+
+def _draw(
+    task: TaskConfig, episodes: EpisodeSet, wanted: Mapping[str, tuple[int, Sequence[int]]]
+) -> dict[str, list[tuple[int, np.ndarray]]]:
+    env = tasks.make_env(task.env, task.env_kwargs, task.import_module, render_mode="rgb_array")
+    found: dict[str, list[tuple[int, np.ndarray]]] = {}
+    try:
+        env.reset(seed=0)
+        for name, (index, steps) in wanted.items():
+            try:
+                episode = episodes[index]
+            except KeyError:
+                continue  # the guidance was edited, or the episodes were collected again
+            if inside := sorted({s for s in steps if 0 <= s <= len(episode)}):
+                found[name] = list(_episode(env, episode, inside))
+    finally:
+        # Some renderers raise when they are closed, after they have drawn.
+        with contextlib.suppress(Exception):
+            env.close()
+    return found
+
+
+def _episode(env: Any, episode: Episode, steps: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Pictures at these steps, in order: each from its stored state, or all by one replay."""
+    stored, at = episode.snapshots is not None, -1
+    for step in steps:
+        if stored:
+            restore_episode_step(env, episode, step, MujocoSnapshotter())
+        elif at < 0:
+            restore_episode_step(env, episode, step, ReplaySnapshotter())
+        else:
+            for action in episode.actions[at:step]:
+                env.step(as_action(env, action))
+        at = step
+        aim_camera(env)
+        yield step, pixels(env)
 
 
 def backends() -> list[str | None]:

@@ -1,22 +1,18 @@
-"""Pictures of critical states, from the simulator put back into them."""
+"""Pictures of critical states, small enough for the page."""
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from unstuck import tasks
 from unstuck.config import TaskConfig
 from unstuck.episodes import EpisodeSet
-from unstuck.guidance import Advice, Evidence
-from unstuck.rendering import aim_camera, backends, headless, pixels
-from unstuck.simulators import MujocoSnapshotter, ReplaySnapshotter
-from unstuck.snapshots import restore_episode_step
+from unstuck.guidance import Advice
+from unstuck.rendering import draw_steps
 
 LIMIT = 12
 WIDTH = 360
@@ -31,47 +27,11 @@ class Frames:
 
 
 def render_frames(task: TaskConfig, episodes: EpisodeSet, advice: Sequence[Advice]) -> Frames:
-    """A frame of the evidence of the first `LIMIT` pieces of advice that have one. Never raises: whether a task
-    can be rendered hangs on drivers and displays, and a report without pictures is still a report."""
-    wanted = [(a.id, a.evidence) for a in advice if a.evidence is not None][:LIMIT]
-    if not wanted or not len(episodes):
-        return Frames()
-    problem = ""
-    for backend in backends():
-        try:
-            with headless(backend):
-                return Frames(_render(task, episodes, wanted))
-        except Exception as error:
-            problem = problem or _reason(error)
-    return Frames(problem=problem)
-
-
-def _reason(error: Exception) -> str:
-    text = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {text}"[:200] if text else type(error).__name__
-
-
-def _render(task: TaskConfig, episodes: EpisodeSet, wanted: Sequence[tuple[str, Evidence]]) -> dict[str, str]:
-    env = tasks.make_env(task.env, task.env_kwargs, task.import_module, render_mode="rgb_array")
-    urls: dict[str, str] = {}
-    try:
-        env.reset(seed=0)
-        for name, evidence in wanted:
-            try:
-                episode = episodes[evidence.episode]
-            except KeyError:
-                continue  # the guidance was edited, or the episodes were collected again
-            if evidence.step > len(episode):
-                continue
-            stored = episode.snapshots is not None
-            restore_episode_step(env, episode, evidence.step, MujocoSnapshotter() if stored else ReplaySnapshotter())
-            aim_camera(env)
-            urls[name] = png_url(pixels(env))
-    finally:
-        # Some renderers raise when they are closed, after they have drawn.
-        with contextlib.suppress(Exception):
-            env.close()
-    return urls
+    """A frame of the evidence of the first `LIMIT` pieces of advice that have one. Never raises: a report without
+    pictures is still a report."""
+    evidence = [(a.id, a.evidence) for a in advice if a.evidence is not None][:LIMIT]
+    drawn = draw_steps(task, episodes, {name: (e.episode, (e.step,)) for name, e in evidence})
+    return Frames({name: png_url(shown[0][1]) for name, shown in drawn.pictures.items()}, drawn.problem)
 
 
 def png_url(pixels: np.ndarray) -> str:
