@@ -30,11 +30,11 @@ from unstuck.race.competitors import TREATMENTS, TRUNK, Competitor, Treatment, c
 from unstuck.race.contest import contest
 from unstuck.race.engine import STATES_SHARE
 from unstuck.race.entry import Entry
+from unstuck.race.finals import affordable, standing
 from unstuck.race.finish import finish
-from unstuck.race.outcome import Outcome
-from unstuck.race.pairs import affordable
 from unstuck.race.schedule import plan_rungs
 from unstuck.race.track import Track
+from unstuck.race.verdict import gain
 from unstuck.results import Rank
 
 QUANTUM, COLLECTED = 2048, 8_000
@@ -93,22 +93,24 @@ class Replay(Track):
         seen = arm.steps <= entry.trained
         return arm.steps[seen], arm.returns[seen], np.ones(int(seen.sum()))
 
-    def _test(self, winner: Entry, finalist: int) -> dict[str, Any]:
+    def _test(self, winner: Entry, finalist: int) -> dict[str, list[float]]:
         trunk = self.entries[0]
         pairs = affordable(self, 6, winner is trunk)
         returns = {"finalist": self._play(winner.name, finalist, pairs), "original": self._play(TRUNK, 0, pairs)}
         if winner is not trunk:
             returns["trunk"] = self._play(TRUNK, trunk.trained, pairs)
-        return {"returns": returns}
+        return returns
 
     def worth(self) -> float:
-        """The level of what is handed over."""
+        """The level of what is handed over; other modes and noise have no part in it."""
         winner, finalist = finish(self, *contest(self, self.entries, trunk_first=False).run())
-        outcome = Outcome(self, winner, finalist, self._test(winner, finalist))
-        handed, _ = outcome.handed()
+        returns, level = self._test(winner, finalist), self.config.level
+        over = gain(returns["finalist"], returns["original"], level)
+        over_trunk = gain(returns["finalist"], returns["trunk"], level) if "trunk" in returns else None
+        handed = standing(returns, over, over_trunk, winner.name)[0][0]
         if handed == "finalist":
-            return self.arms[outcome.winner.name].level(outcome.finalist)
-        trained = outcome.finalist if outcome.winner.name == TRUNK else self.entries[0].trained
+            return self.arms[winner.name].level(finalist)
+        trained = finalist if winner.name == TRUNK else self.entries[0].trained
         return self.arms[TRUNK].level(trained if handed == "trunk" else 0)
 
 

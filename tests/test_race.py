@@ -16,6 +16,7 @@ import pytest
 from pydantic import ValidationError
 
 from unstuck import race, testing
+from unstuck.agents import load_agent
 from unstuck.config import TREATMENTS as NAMES
 from unstuck.config import CollectConfig, EvaluateConfig, RaceConfig, RunConfig, TaskConfig, TrainConfig
 from unstuck.errors import RunError
@@ -23,16 +24,18 @@ from unstuck.guidance import Term, load_guidance, save_guidance
 from unstuck.guide.plan import Plan
 from unstuck.pipeline import open_run
 from unstuck.race import contest as contests
-from unstuck.race import engine, track
+from unstuck.race import engine, quiet, track
 from unstuck.race.competitors import TREATMENTS, competitor
 from unstuck.race.contest import Contest
 from unstuck.race.entering import Signs, entries, named
 from unstuck.race.entry import Entry
+from unstuck.race.finals import Finals, standing
 from unstuck.race.finish import ahead_of
-from unstuck.race.outcome import Outcome
+from unstuck.race.quiet import Quiet, quieted
+from unstuck.race.reserve import reserve
 from unstuck.race.schedule import Curve, Rungs, climbs, forecast, plan_rungs, rank, slope_of
 from unstuck.race.screen import screen, words
-from unstuck.race.verdict import gain, is_better
+from unstuck.race.verdict import gain, is_better, is_worse
 from unstuck.results import RaceVerdict, TrainFacts
 from unstuck.rounds import train
 from unstuck.run import Run
@@ -191,31 +194,84 @@ def test_only_what_is_surely_better_is_better() -> None:
     assert not is_better(gain([1.0, 1.0], [1.0, 1.0], 0.05))
 
 
-class _Outcome(Outcome):
-    def __init__(self, **returns: list[float]) -> None:
-        class _Track:
-            config = RaceConfig()
-
-        object.__setattr__(self, "track", _Track())
-        object.__setattr__(self, "winner", Entry(competitor("afresh"), Plan(), None))
-        object.__setattr__(self, "finalist", 1)
-        object.__setattr__(self, "tested", {"returns": returns})
-
-
 @pytest.mark.parametrize(
     ("returns", "handed"),
     [
-        ({"finalist": [9, 9.1, 9.2], "trunk": [5, 5.2, 5], "original": [1, 1.1, 1]}, "finalist"),
+        ({"finalist": [9, 9.1, 9.2], "trunk": [5, 5.2, 5], "original": [1, 1.1, 1]}, ["finalist", "trunk", "original"]),
         # Better than the agent before, but not than plain PPO: plain PPO it is.
-        ({"finalist": [9, 1, 9], "trunk": [5, 5.2, 5], "original": [1, 1.1, 1]}, "trunk"),
-        ({"finalist": [9, 1, 9], "trunk": [0, 0, 0], "original": [1, 1.1, 1]}, "original"),
+        ({"finalist": [9, 1, 9], "trunk": [5, 5.2, 5], "original": [1, 1.1, 1]}, ["trunk", "original"]),
+        ({"finalist": [9, 1, 9], "trunk": [0, 0, 0], "original": [1, 1.1, 1]}, ["original"]),
         # The finalist is plain PPO itself.
-        ({"finalist": [3, 1, 2], "original": [1, 1.1, 1]}, "trunk"),
-        ({"finalist": [0, 0, 0.1], "original": [1, 1.1, 1]}, "original"),
+        ({"finalist": [3, 1, 2], "original": [1, 1.1, 1]}, ["trunk", "original"]),
+        ({"finalist": [0, 0, 0.1], "original": [1, 1.1, 1]}, ["original"]),
     ],
 )
-def test_never_worse(returns: dict[str, Any], handed: str) -> None:
-    assert _Outcome(**returns).handed()[0] == handed
+def test_never_worse(returns: dict[str, list[float]], handed: list[str]) -> None:
+    over = gain(returns["finalist"], returns["original"], 0.05)
+    over_trunk = gain(returns["finalist"], returns["trunk"], 0.05) if "trunk" in returns else None
+    assert standing(returns, over, over_trunk, "afresh")[0] == handed
+
+
+def test_only_what_is_surely_worse_is_worse() -> None:
+    assert is_worse([1.0, 1.1, 0.9], [3.0, 3.1, 2.9], 0.05)
+    assert not is_worse([3.0, 3.1, 2.9], [1.0, 1.1, 0.9], 0.05)
+    assert not is_worse([1.0, 5.0, 0.9], [3.0, 3.1, 2.9], 0.05)
+    assert not is_worse([1.0], [3.0, 3.1], 0.05)
+    assert is_worse([1.0, 1.0], [2.0, 2.0], 0.05)
+    assert not is_worse([2.0, 2.0], [2.0, 2.0], 0.05)
+
+
+class _Finals(Finals):
+    """One whose episodes are given."""
+
+    def __init__(self, paired: dict[str, list[float]], other: dict[str, list[float]], shares: dict[str, float]) -> None:
+        class _T:
+            config, alone, left, episode = RaceConfig(treatments=("continue", "afresh")), False, 10**6, 10
+
+        super().__init__(_T(), Entry(competitor("afresh"), Plan(), None), 1)  # type: ignore[arg-type]
+        self.given, self.others, self.shares = paired, other, shares
+
+    def pairs(self) -> dict[str, list[float]]:
+        return self.given
+
+    def _quieted(self, who: Any) -> Quiet:
+        return Quiet(Path(who), self.shares.get(who, 1.0), tuple(self.others[who]))
+
+    def other(self, who: Any) -> list[float]:
+        return self.others[who]
+
+
+@pytest.mark.parametrize(
+    ("finalist", "trunk", "original", "handed"),
+    [
+        ([9, 9.1, 9.2], [8, 8, 8.1], [1, 1.1, 1.0], "finalist"),
+        # Plain PPO is better in sampled play.
+        ([5, 5.1, 5.2], [8, 8, 8.1], [1, 1.1, 1.0], "trunk"),
+        # So is the agent as it was given, and than plain PPO too.
+        ([5, 5.1, 5.2], [8, 8, 8.1], [9, 9.1, 9.2], "original"),
+        ([5, 9.0, 1.0], [8, 8, 8.1], [9, 9.1, 1.0], "finalist"),  # not surely worse
+    ],
+)
+def test_never_worse_in_the_other_mode(
+    finalist: list[float], trunk: list[float], original: list[float], handed: str
+) -> None:
+    paired = {"finalist": [9, 9.1, 9.2], "trunk": [5, 5.2, 5], "original": [1, 1.1, 1]}
+    other = {"finalist": finalist, "trunk": trunk, "original": original}
+    outcome = _Finals(paired, other, {"trunk": 0.3}).run()
+    assert outcome.handed == handed
+    assert outcome.quiet.share == (0.3 if handed == "trunk" else 1.0)
+    assert ("0.3 of its noise" in outcome.why) == (handed == "trunk")
+    assert ("in sampled play" in outcome.why) == (handed != "finalist")
+
+
+@pytest.mark.parametrize("budget", [10_000, 24_000, 100_000, 500_000])
+@pytest.mark.parametrize("episode", [50, 1000])
+def test_what_is_kept_for_the_end(budget: int, episode: int) -> None:
+    kept = reserve(budget, episode, 0.06)
+    assert kept.other <= 0.06 * budget
+    assert kept.pairs <= max(2 * episode, 0.12 * budget)
+    if budget >= 100_000:
+        assert kept.sampled >= 2
 
 
 # --------------------------------------------------------------------------------------------------------- checks
@@ -368,8 +424,48 @@ def test_plain_ppo_that_gets_on_is_given_all_that_is_left(
     outcome = engine.Race(track_, []).go()
     assert outcome.winner.name == "continue"
     assert [e.rank.trained for e in track_.entries][1] == 0
-    assert track_.spent["train"] > 0.8 * track_.budget
+    assert track_.spent["train"] >= 0.75 * track_.budget
     assert track_.left >= 0
+
+
+def test_noise_is_turned_down_where_sampled_play_is_better_for_it(
+    raced: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    track_ = track.Track(raced, tmp_path, 1, BUDGET, RaceConfig())
+    path = raced.root / "train" / "race" / "1" / "agent.zip"
+    played: list[float] = []
+
+    def by_noise(space: Any, agent: Any, seeds: list[int], mode: str) -> tuple[list[float], int]:
+        assert mode == "sampled"
+        played.append(float(agent.state_dict["log_std"].exp().mean()))
+        return [1 / played[-1]] * len(seeds), 10  # the quieter the better
+
+    monkeypatch.setattr(quiet, "play", by_noise)
+    found = quieted(track_, "finalist", path, count=3)
+    assert found.share == track_.reserve.shares[-1] == 0.1
+    assert len(found.sampled) == 3
+    assert track_.spent["judge"] == 10 * len(track_.reserve.shares)
+    before, after = load_agent(path), load_agent(found.agent)
+    assert np.allclose(after.state_dict["log_std"], before.state_dict["log_std"] + np.log(0.1))
+    # What it does at its most likely is the same, and it loads without Unstuck.
+    from stable_baselines3 import PPO
+
+    obs = np.linspace(-1, 1, 10, dtype=np.float32).reshape(5, 2)
+    assert np.allclose(*(PPO.load(p).predict(obs, deterministic=True)[0] for p in (path, found.agent)))
+    # Once it is done it is not done again; and what is not better is not taken.
+    assert quieted(track_, "finalist", path, count=3).share == 0.1
+    assert len(played) == len(track_.reserve.shares)
+    monkeypatch.setattr(quiet, "play", lambda *_: ([1.0, 2.0], 10))
+    assert quieted(track_, "trunk", path, count=2).share == 1.0
+    assert quieted(track_, "trunk", path, count=0) == Quiet(path, 1.0, ())
+
+
+def test_of_the_agent_as_it_was_given_more_is_asked() -> None:
+    noisy = {1.0: [1.0, 9.0, 2.0], 0.1: [4.0, 2.0, 7.0]}
+    assert quiet._best(noisy, proven=False) == 0.1
+    assert quiet._best(noisy, proven=True) == 1.0
+    assert quiet._best({1.0: [1.0, 2.0], 0.1: [4.0, 5.1]}, proven=True) == 0.1
+    assert quiet._best({1.0: [1.0], 0.1: [4.0]}, proven=True) == 1.0
 
 
 def test_what_is_handed_over_loads_without_unstuck(raced: Run) -> None:

@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from unstuck import tasks, testing
 from unstuck.agents import Actor, Agent, build_policy, load_agent
-from unstuck.treatments import afresh, shrink_and_perturb, thaw, transplant
+from unstuck.treatments import afresh, quieter, shrink_and_perturb, thaw, transplant
 from unstuck.treatments.states import States, discounted, joined, softened, visit
 from unstuck.vecenvs import make_vec_env
 
@@ -195,3 +195,22 @@ def test_global_random_numbers_stay_as_they_were(saturated: Agent) -> None:
     transplant(saturated, states, *spaces_of(testing.PUSH), seed=1, passes=1)
     shrink_and_perturb(saturated, *spaces_of(testing.PUSH), seed=1)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_noise_is_turned_down_and_what_is_most_likely_stays(left: Agent, saturated: Agent) -> None:
+    space = spaces_of(testing.PUSH)[1]
+    calm = quieter(saturated, space, 0.1)
+    assert calm is not None
+    assert torch.allclose(calm.state_dict["log_std"].exp(), 0.1 * saturated.state_dict["log_std"].exp())
+    others = [n for n in calm.state_dict if n != "log_std"]
+    assert all(torch.equal(calm.state_dict[n], saturated.state_dict[n]) for n in others)
+    warm = thaw(left, spaces_of(testing.CORRIDOR)[1], 0.3, states_of(left, testing.CORRIDOR).probabilities)
+    cold = quieter(warm, spaces_of(testing.CORRIDOR)[1], 0.1)
+    assert cold is not None
+    obs = states_of(left, testing.CORRIDOR, 200).observations
+    before, after = (actor_of(a, testing.CORRIDOR).signals(obs)["action_prob"] for a in (warm, cold))
+    assert np.array_equal(before.argmax(axis=1), after.argmax(axis=1))
+    assert after.max(axis=1).mean() > before.max(axis=1).mean()
+    # A policy without a number of its own for noise is left as it is.
+    nothing = {n: w for n, w in saturated.state_dict.items() if n != "log_std"}
+    assert quieter(replace(saturated, state_dict=nothing), space, 0.1) is None

@@ -271,6 +271,10 @@ class RaceVerdict(_Result):
     """In which the agent was compared, and should be run."""
     level: float
     """One minus the confidence of the lower bounds."""
+    noise: float = 1.0
+    """Share of its noise with which it is handed over: of the standard deviation, or the temperature of actions."""
+    other: dict[str, tuple[float, ...]] = {}
+    """Returns in the other mode, not paired: of what is handed over, and of what it must not be worse than."""
     returns: dict[str, tuple[float, ...]] = {}
     """Of the test's paired episodes: finalist, trunk, original."""
     seeds: tuple[int, ...] = ()

@@ -9,10 +9,11 @@
     track.py         the budget, legs trained and charged, curves, the ladder
     contest.py       who trains with what is left
     finish.py        the winner's training
-    pairs.py         the episodes of the last test
+    reserve.py       what is kept of the budget for the end
+    finals.py        the last test, and what is handed over
+    quiet.py         with how much noise
+    verdict.py       what is better, and what is worse
     engine.py        one race
-    outcome.py       what is handed over
-    verdict.py       the last test
 
 `docs/race.md` says how it was chosen and what it costs.
 """
@@ -29,7 +30,8 @@ from typing import Any
 from unstuck.guidance import Guidance, load_guidance
 from unstuck.guide.plan import Plan
 from unstuck.race.engine import Race
-from unstuck.race.outcome import Outcome
+from unstuck.race.entry import Entry
+from unstuck.race.finals import Outcome
 from unstuck.race.track import Track, cores
 from unstuck.results import RACE, Charges, Checkpoint, RaceVerdict, StageKey, TrainFacts
 from unstuck.run import Run
@@ -56,10 +58,9 @@ def train_race(root: str, job: Job, folder: str, *, say: Callable[[str], None] |
     config = run.config.race.model_copy(update={"treatments": job.race or ()})
     track = Track(run, home, job.seed, job.steps, config, say=say or (lambda _: None), workers=cores())
     outcome = Race(track, opinions(run, job)).go()
-    handed, why = outcome.handed()
-    _leave(outcome, job, handed, why, Path(folder))
+    _leave(track, outcome, job, Path(folder))
     if say is not None:
-        say(f"race, seed {job.seed}: handed over: {_name(outcome, handed)}; {why}")
+        say(f"race, seed {job.seed}: handed over: {_name(outcome)}; {outcome.why}")
     return job.stage, time.monotonic() - begun
 
 
@@ -73,31 +74,32 @@ def opinions(run: Run, job: Job) -> list[tuple[Guidance, Plan]]:
     return [(guidance, job.plan) for guidance in (job.guidance, *(load_guidance(path, card) for path in more))]
 
 
-def _name(outcome: Outcome, handed: str) -> str:
-    return {"finalist": outcome.winner.name, "trunk": "continue", "original": "the agent as it was given"}[handed]
+def _name(outcome: Outcome) -> str:
+    names = {"finalist": outcome.winner.name, "trunk": "continue", "original": "the agent as it was given"}
+    return names[outcome.handed]
 
 
-def _leave(outcome: Outcome, job: Job, handed: str, why: str, folder: Path) -> None:
-    track, winner = outcome.track, outcome.winner
-    source = outcome.agent(handed)
-    shutil.copyfile(source, folder / "agent.zip")
-    statistics = track.run.vecnormalize_path if handed == "original" else source.with_suffix(".vecnormalize.pkl")
+def _leave(track: Track, outcome: Outcome, job: Job, folder: Path) -> None:
+    winner, handed, quiet = outcome.winner, outcome.handed, outcome.quiet
+    shutil.copyfile(quiet.agent, folder / "agent.zip")
+    given = quiet.agent == track.run.agent_path
+    statistics = track.run.vecnormalize_path if given else quiet.agent.with_suffix(".vecnormalize.pkl")
     if statistics is not None and statistics.exists():
         shutil.copyfile(statistics, folder / "agent.vecnormalize.pkl")
     charged = Charges({**{k: v for k, v in job.charged.items() if k != "train"}, **track.spent})
     trained = outcome.finalist if handed == "finalist" else 0
-    over, trunk = outcome.gains
-    ladder = tuple(entry.rank for entry in track.entries)
     RaceVerdict(
-        handed=handed, name=_name(outcome, handed) if handed != "original" else "original", finalist=winner.name,  # type: ignore[arg-type]
-        why=why, mode=track.config.mode, level=track.config.level,
-        returns={k: tuple(v) for k, v in outcome.tested.get("returns", {}).items()},
-        seeds=tuple(outcome.tested.get("seeds", ())), over_original=over, over_trunk=trunk, ladder=ladder,
+        handed=handed, name=_name(outcome) if handed != "original" else "original", finalist=winner.name,
+        why=outcome.why, mode=track.config.mode, level=track.config.level, noise=quiet.share,
+        returns={k: tuple(v) for k, v in outcome.returns.items()},
+        other={k: tuple(v) for k, v in outcome.other.items()}, seeds=outcome.seeds,
+        over_original=outcome.over, over_trunk=outcome.over_trunk,
+        ladder=tuple(entry.rank for entry in track.entries),
         charged=charged, budget=track.run.config.train.steps, seed=job.seed,
     ).write(folder / RACE)  # fmt: skip
-    _curve(outcome, charged, folder)
+    _curve(track, winner, charged, folder)
     facts = winner.facts
-    notes = (f"handed over: {_name(outcome, handed)}; {why}", *facts["notes"])
+    notes = (f"handed over: {_name(outcome)}; {outcome.why}", *facts["notes"])
     TrainFacts(
         arm=job.arm, seed=job.seed, charged=charged, steps=track.spent["train"],
         checkpoints=(Checkpoint(trained, "agent.zip"),), warnings=facts["warnings"], notes=notes,
@@ -105,9 +107,8 @@ def _leave(outcome: Outcome, job: Job, handed: str, why: str, folder: Path) -> N
     ).write(folder / "info.json")  # fmt: skip
 
 
-def _curve(outcome: Outcome, charged: Charges, folder: Path) -> None:
+def _curve(track: Track, winner: Entry, charged: Charges, folder: Path) -> None:
     """The winner's learning curve, against all steps that the race took besides its training."""
-    track, winner = outcome.track, outcome.winner
     others = charged.total - winner.trained
     lines: list[dict[str, Any]] = []
     for stop, _ in winner.points:

@@ -19,10 +19,9 @@ from unstuck.race import screen as screening
 from unstuck.race.contest import contest
 from unstuck.race.entering import entries, named, signs_of, usable
 from unstuck.race.entry import Entry
+from unstuck.race.finals import Finals, Outcome
 from unstuck.race.finish import finish
 from unstuck.race.legs import fit, gather
-from unstuck.race.outcome import Outcome
-from unstuck.race.pairs import play_pairs
 from unstuck.race.track import Track
 from unstuck.results import Rank
 from unstuck.views import View, views_of
@@ -54,7 +53,7 @@ class Race:
         winner, finalist = finish(track, winner, rivals)
         winner.rank = winner.rank.model_copy(update={"status": "winner"})
         track.show()
-        return Outcome(track, winner, finalist, play_pairs(track, winner, finalist))
+        return Finals(track, winner, finalist).run()
 
     def _entries(self) -> list[Entry]:
         track, opinions = self.track, len(self.guidances)

@@ -21,7 +21,7 @@ def finish(track: Track, winner: Entry, rivals: list[Entry]) -> tuple[Entry, int
     raced = [winner, *rivals]
     count = 0 if track.alone else track.episodes
     for left in range(1 if track.alone else track.candidates, 0, -1):
-        room = track.left if track.alone else track.left - track.reserve - left * count * track.episode
+        room = track.left if track.alone else track.left - track.reserve.steps - left * count * track.episode
         steps = room // left // track.quantum * track.quantum
         if steps < track.quantum:
             continue
@@ -61,7 +61,7 @@ def ahead_of(track: Track, winner: Entry, rivals: Sequence[Entry], patient: bool
 
 def _reach(track: Track, entry: Entry) -> float:
     """Where it would be after all that is left, by its own curve at best, or by its last two evaluations."""
-    end = entry.trained + max(0, track.left - track.reserve)
+    end = entry.trained + max(0, track.left - track.reserve.steps)
     points = [(stop, float(np.mean(returns))) for stop, returns in entry.points]
     (x, before), (y, level) = points[-2:] if len(points) > 1 else (points[-1], points[-1])
     line = level + max(0.0, (level - before) / max(1, y - x)) * (end - y)

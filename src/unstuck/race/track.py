@@ -13,6 +13,7 @@ import numpy as np
 from unstuck.config import RaceConfig
 from unstuck.race.entry import Entry, place
 from unstuck.race.legs import LONGEST, Leg, curve_of, run_leg
+from unstuck.race.reserve import LONG, Reserve, reserve
 from unstuck.race.schedule import FEWEST, RISE, Curve, forecast, rank, slope_of
 from unstuck.results import MODES
 from unstuck.rollout import time_limit
@@ -23,13 +24,9 @@ RUNG_SEED = 3_000_000
 """Seed of the first evaluation episode of the rungs."""
 WINNER_SHARE = 0.65
 """Of the budget, what the winner trains, about."""
-LONG = 200
-"""Episodes for which the budget must be worth, for the winner to have all points of evaluation."""
 CANDIDATES = 3
 """Points of the winner's last stretch at which it is evaluated (two where the budget is short); the best is the
 finalist."""
-ENOUGH_PAIRS, DEAREST = 5, 0.12
-"""Pairs that the last test should have, and the share of the budget that it may take for that."""
 
 Say = Callable[[str], None]
 
@@ -104,18 +101,17 @@ class Track:
     def left(self) -> int:
         return self.budget - sum(self.spent.values())
 
-    @property
-    def reserve(self) -> int:
-        """Environment steps kept for the last test."""
+    @cached_property
+    def reserve(self) -> Reserve:
+        """What is kept for the end."""
         if self.alone:
-            return 0
-        enough = min(2 * ENOUGH_PAIRS * self.episode, int(DEAREST * self.budget))
-        return max(2 * self.episode, int(self.config.reserve * self.budget), enough)
+            return Reserve(0, (), 0, self.episode)
+        return reserve(self.budget, self.episode, self.config.reserve)
 
     @property
     def room(self) -> int:
         """Environment steps left to train with."""
-        return self.left - self.reserve - self.candidates * self.episodes * self.episode
+        return self.left - self.reserve.steps - self.candidates * self.episodes * self.episode
 
     # ------------------------------------------------------------------------------------------------ the legs
 

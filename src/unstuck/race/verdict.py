@@ -1,4 +1,4 @@
-"""The last test: whether the finalist is better than what a user has, and than plain PPO; else it is not handed on."""
+"""The statistics of the last test: what is better, and what is worse."""
 
 from __future__ import annotations
 
@@ -27,3 +27,14 @@ def gain(ours: Sequence[float], theirs: Sequence[float], level: float) -> Gain:
 def is_better(gain: Gain) -> bool:
     """Whether the lower bound is above zero."""
     return gain.low is not None and gain.low > 0
+
+
+def is_worse(ours: Sequence[float], theirs: Sequence[float], level: float) -> bool:
+    """Whether our mean is below theirs with error probability `level` (Welch's one-sided t), the episodes not paired;
+    False with fewer than two of either."""
+    a, b = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
+    if min(len(a), len(b)) < 2:
+        return False
+    if a.std() == b.std() == 0:
+        return bool(a.mean() < b.mean())
+    return float(stats.ttest_ind(a, b, equal_var=False, alternative="less").pvalue) < level

@@ -5,7 +5,7 @@ with. Those that change the agent are pure functions: agent in, agent out.
 """
 
 from unstuck.treatments.fresh import afresh, with_weights
-from unstuck.treatments.noise import thaw
+from unstuck.treatments.noise import quieter, thaw
 from unstuck.treatments.shrink import shrink_and_perturb
 from unstuck.treatments.states import States, joined, of_episodes, visit
 from unstuck.treatments.transplant import NOTE, Fit, transplant
@@ -17,6 +17,7 @@ __all__ = [
     "afresh",
     "joined",
     "of_episodes",
+    "quieter",
     "shrink_and_perturb",
     "thaw",
     "transplant",

@@ -1,4 +1,5 @@
-"""Noise brought back to a policy whose exploration has died, while what it does at its most likely stays."""
+"""The noise of a policy, which may be changed while what it does at its most likely stays: brought back where
+exploration has died, and turned down where an agent is to be used."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import torch
 from gymnasium import spaces
 
 from unstuck.agents import Agent
+from unstuck.algorithms import algorithm_of
 from unstuck.guide.noise import scale_for_entropy
 
 
@@ -46,3 +48,23 @@ def thaw(agent: Agent, action_space: spaces.Space, share: float, probabilities: 
         return agent
     weights["log_std"] = torch.maximum(log_std, floor)
     return replace(agent, state_dict=weights, notes=(*agent.notes, f"standard deviation raised to {share:g}"))
+
+
+def quieter(agent: Agent, action_space: spaces.Space, share: float) -> Agent | None:
+    """The agent with its noise at this share of what it is: the standard deviation of a Gaussian, the temperature of
+    discrete actions. Its most likely actions, and all other weights, stay the same.
+
+    Returns:
+        None where the noise is of a kind that is not known.
+    """
+    if not algorithm_of(agent).on_policy:
+        return None
+    weights = dict(agent.state_dict)
+    if "log_std" in weights and isinstance(action_space, spaces.Box):
+        weights["log_std"] = weights["log_std"] + float(np.log(share))
+    elif "action_net.weight" in weights and not isinstance(action_space, spaces.Box):
+        for name in ("action_net.weight", "action_net.bias"):
+            weights[name] = weights[name] / share
+    else:
+        return None
+    return replace(agent, state_dict=weights, notes=(*agent.notes, f"noise at {share:g} of what it was"))

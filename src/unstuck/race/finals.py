@@ -1,0 +1,217 @@
+"""The last test, and what is handed over: the finalist, plain PPO or the agent before, with how much noise.
+
+In the mode in which the agent will be run, all three play the same episodes, and the finalist must be shown to be
+better than both others. In the other mode what is handed over must not be shown to be worse than what it takes the
+place of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from unstuck.agents import load_agent
+from unstuck.race.competitors import TRUNK
+from unstuck.race.entry import Entry
+from unstuck.race.legs import cell, play
+from unstuck.race.quiet import Quiet, episode_seeds, quieted
+from unstuck.race.track import Track
+from unstuck.race.verdict import gain, is_better, is_worse
+from unstuck.results import MODES, Gain, Mode
+
+TEST_SEED = 4_000_000
+"""Seed of the first test episode beyond the collected ones."""
+MOST_PAIRS = 40
+
+Who = Literal["finalist", "trunk", "original"]
+
+
+@dataclass
+class Finals:
+    """The last test of one race.
+
+    Args:
+        finalist: the point of the winner's training that is tested.
+    """
+
+    track: Track
+    winner: Entry
+    finalist: int
+    quiet: dict[str, Quiet] = field(default_factory=dict)
+    seeds: Sequence[int] = ()
+    """Of the paired episodes."""
+
+    def run(self) -> Outcome:
+        """Play what the test needs, and decide."""
+        if self.track.alone:
+            why = "one treatment was asked for, so nothing was compared"
+            return Outcome(self.winner, self.finalist, "finalist", why, Quiet(self.path("finalist"), 1.0, ()))
+        if self.track.config.mode != MODES[0]:
+            self._quieted("finalist")  # its noise counts in the very test
+        returns = self.pairs()
+        level, names = self.track.config.level, self.name
+        over = gain(returns["finalist"], returns["original"], level)
+        over_trunk = gain(returns["finalist"], returns["trunk"], level) if "trunk" in returns else None
+        order, why = standing(returns, over, over_trunk, self.winner.name)
+        other: dict[str, list[float]] = {}
+        for handed in order:
+            chosen = self._quieted(handed)
+            if handed == "original":
+                break
+            other = {who: self.other(who) for who in dict.fromkeys([handed, *_rest(handed, returns)])}
+            worse = [who for who in _rest(handed, returns) if is_worse(other[handed], other[who], level)]
+            if not worse:
+                break
+            than = " and ".join(names(who) for who in worse)
+            why = f"{why}; but it is worse than {than} in {self._other} play"
+        return Outcome(
+            self.winner, self.finalist, handed, why + _noise(chosen), chosen, returns, tuple(self.seeds), other,
+            over, over_trunk,
+        )  # fmt: skip
+
+    @property
+    def trunk(self) -> Entry:
+        return next(e for e in self.track.entries if e.name == TRUNK)
+
+    @property
+    def _other(self) -> Mode:
+        return MODES[1] if self.track.config.mode == MODES[0] else MODES[0]
+
+    def name(self, who: str) -> str:
+        """In words."""
+        return {"finalist": self.winner.name, "trunk": "plain PPO", "original": "the agent before"}[who]
+
+    def path(self, who: Who) -> Path:
+        """The zip, with the noise that it was trained with."""
+        if who == "original":
+            return self.track.run.agent_path
+        if who == "trunk" and self.trunk is not self.winner:
+            return self.track.agent_of(self.trunk, self.trunk.trained)
+        return self.track.agent_of(self.winner, self.finalist)
+
+    # ------------------------------------------------------------------------------------------------ who plays
+
+    def _quieted(self, who: Who) -> Quiet:
+        if who not in self.quiet:
+            track, kept = self.track, self.track.reserve
+            count = min(kept.sampled, track.left // (len(kept.shares) * track.episode))
+            self.quiet[who] = quieted(track, who, self.path(who), count=count, proven=who == "original")
+        return self.quiet[who]
+
+    def pairs(self) -> dict[str, list[float]]:
+        """Returns of paired episodes in the mode in which the agent will be run: finalist, original, and the trunk
+        unless it is the finalist."""
+        track, mode = self.track, self.track.config.mode
+        known = {e.seed: e.total_reward for e in track.space.episodes if e.deterministic == (mode == MODES[0])}
+        extra = [TEST_SEED + 1000 * (track.seed % 1000) + i for i in range(MOST_PAIRS)]
+        is_trunk = self.winner is self.trunk
+        self.seeds = seeds = [*known, *extra][: affordable(track, len(known), is_trunk)]
+        held = self.quiet.get("finalist")
+        players = {"finalist": self.path("finalist") if held is None else held.agent}
+        if not is_trunk:
+            players["trunk"] = self.path("trunk")
+
+        def work(_: Path) -> dict[str, Any]:
+            found: dict[str, list[float]] = {}
+            steps = 0
+            for name, path in players.items():
+                found[name], taken = play(track.space, load_agent(path), seeds, mode)
+                steps += taken
+            more = [s for s in seeds if s not in known]
+            returns, taken = play(track.space, track.space.agent, more, mode)
+            found["original"] = [known[s] for s in seeds if s in known] + returns
+            return {"returns": found, "taken": steps + taken}
+
+        tested = cell(track.home / "test", track.mark("test", *players.values(), seeds), work)
+        track.spent["judge"] += tested["taken"]
+        return dict(tested["returns"])
+
+    def other(self, who: Who) -> list[float]:
+        """Its returns in the other mode, as it would be handed over, or as it is if it would not."""
+        track, mode = self.track, self._other
+        if who == "original" and "original" not in self.quiet:
+            return [e.total_reward for e in track.space.episodes if e.deterministic == (mode == MODES[0])]
+        held = self.quiet.get(who)
+        if held is not None and mode != MODES[0]:
+            return list(held.sampled)
+        path = self.path(who)
+        seeds = episode_seeds(track, max(0, min(track.reserve.sampled, track.left // track.episode)))
+
+        def work(_: Path) -> dict[str, Any]:
+            returns, taken = play(track.space, load_agent(path), seeds, mode)
+            return {"returns": returns, "taken": taken}
+
+        found = cell(track.home / "other" / who, track.mark("other", path, mode, seeds), work)
+        track.spent["judge"] += found["taken"]
+        return list(found["returns"])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a race came to."""
+
+    winner: Entry
+    finalist: int
+    """The point of the winner's training that was tested."""
+    handed: Who
+    why: str
+    quiet: Quiet
+    """What is handed over."""
+    returns: dict[str, list[float]] = field(default_factory=dict)
+    """Of the paired episodes."""
+    seeds: tuple[int, ...] = ()
+    other: dict[str, list[float]] = field(default_factory=dict)
+    """Returns in the other mode, of what is handed over and of what it was compared with."""
+    over: Gain | None = None
+    """Over the agent before."""
+    over_trunk: Gain | None = None
+    """None where the finalist is the trunk, or nothing was tested."""
+
+
+def standing(
+    returns: dict[str, list[float]], over: Gain, over_trunk: Gain | None, winner: str
+) -> tuple[list[Who], str]:
+    """Who may be handed over by the paired episodes, the best first, the agent before last; and why the first."""
+    gains = [g for g in (over, over_trunk) if g is not None]
+    better = float(np.mean(returns.get("trunk", returns["finalist"]) or [0.0])) > np.mean(returns["original"] or [0.0])
+    rest: list[Who] = ["trunk", "original"] if better else ["original"]
+    if all(is_better(g) for g in gains):
+        than = "the agent before" + (" and plain PPO" if over_trunk is not None else "")
+        return ["finalist", *rest], f"in paired episodes it is better than {than}: {_words(over)}"
+    why = f"{winner} was not shown to be better ({_words(*gains)})"
+    than = "plain PPO returns more" if better else "the latter returns more"
+    return rest, f"{why}; of plain PPO and the agent before, {than}"
+
+
+def _rest(handed: Who, returns: dict[str, list[float]]) -> list[Who]:
+    """Who must not be better than what is handed over in the other mode."""
+    return ["original", "trunk"] if handed == "finalist" and "trunk" in returns else ["original"]
+
+
+def affordable(track: Track, known: int, is_trunk: bool) -> int:
+    """How many pairs what is left pays for, less what the other mode takes; those of the agent before that were
+    collected cost nothing."""
+    players = 1 if is_trunk else 2
+    left = track.left - track.reserve.other
+    best = 0
+    for n in range(1, MOST_PAIRS + 1):
+        if (players * n + max(0, n - known)) * track.episode <= left:
+            best = n
+    return best
+
+
+def _noise(quiet: Quiet) -> str:
+    if quiet.share == 1.0:
+        return ""
+    return f"; with {quiet.share:g} of its noise, which is best in sampled play"
+
+
+def _words(*gains: Gain) -> str:
+    return ", ".join(
+        f"{g.mean:+.4g}, lower bound {g.low:.4g}, {g.pairs} pairs" if g.low is not None else f"{g.mean:+.4g}, one pair"
+        for g in gains
+    )

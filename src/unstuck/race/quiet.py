@@ -1,0 +1,103 @@
+"""How much noise an agent is handed over with: in sampled play, the less of it the nearer to its deterministic play.
+
+The noise with which a Gaussian policy explores is a number of its own, beside its network, and at hand-over a free
+one: deterministic play does not change with it. Winners of races explore with a fifth to a half of the range, and many
+return less than half of their deterministic return in sampled play. So the same sampled episodes are played with the
+noise as it is and with shares of it, and the share with the highest mean is handed over. For discrete actions the
+share is one of the temperature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unstuck.agents import Agent, load_agent
+from unstuck.guide.plan import Plan
+from unstuck.learner import Learner
+from unstuck.race.legs import cell, play
+from unstuck.race.track import Track
+from unstuck.treatments import quieter
+
+QUIET_SEED = 5_000_000
+"""Seed of the first of these episodes."""
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """An agent as it would be handed over."""
+
+    agent: Path
+    share: float
+    """Of the noise that it had."""
+    sampled: tuple[float, ...]
+    """Returns of its sampled episodes; empty where none were played."""
+
+
+def quieted(track: Track, who: str, agent: Path, *, count: int, proven: bool = False) -> Quiet:
+    """The agent with the share of its noise that is best in sampled play.
+
+    Args:
+        who: names the folder.
+        count: sampled episodes for each share; with 0 nothing is tried.
+        proven: take another share only if its mean is above the given noise's by more than their standard error.
+    """
+    if count < 1:
+        return Quiet(agent, 1.0, ())
+    seeds = episode_seeds(track, count)
+    shares = track.reserve.shares
+    mark = track.mark("quiet", agent, seeds, shares, proven)
+
+    def work(draft: Path) -> dict[str, Any]:
+        found, taken = _try(track, load_agent(agent), seeds, shares)
+        best = _best(found, proven)
+        if best != 1.0:
+            _save(track, _with(track, load_agent(agent), best), draft)
+        return {"returns": {f"{share:g}": r for share, r in found.items()}, "share": best, "taken": taken}
+
+    folder = track.home / "quiet" / who
+    done = cell(folder, mark, work)
+    track.spent["judge"] += done["taken"]
+    share = float(done["share"])
+    return Quiet(agent if share == 1.0 else folder / "agent.zip", share, tuple(done["returns"][f"{share:g}"]))
+
+
+def episode_seeds(track: Track, count: int) -> list[int]:
+    """Of sampled episodes: the same for all who play them."""
+    return [QUIET_SEED + 1000 * (track.seed % 1000) + i for i in range(count)]
+
+
+def _try(
+    track: Track, agent: Agent, seeds: list[int], shares: tuple[float, ...]
+) -> tuple[dict[float, list[float]], int]:
+    found, taken = {}, 0
+    for share in shares:
+        if (player := _with(track, agent, share)) is not None:
+            found[share], steps = play(track.space, player, seeds, "sampled")
+            taken += steps
+    return found, taken
+
+
+def _with(track: Track, agent: Agent, share: float) -> Agent | None:
+    return agent if share == 1.0 else quieter(agent, track.space.spaces[1], share)
+
+
+def _best(found: dict[float, list[float]], proven: bool) -> float:
+    """The share with the highest mean; of equal ones the larger."""
+    best = max(found, key=lambda share: (float(np.mean(found[share])), share))
+    if proven and best != 1.0:
+        differences = np.subtract(found[best], found[1.0])
+        error = float(differences.std(ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else float("inf")
+        return best if differences.mean() > error else 1.0
+    return best
+
+
+def _save(track: Track, agent: Agent | None, folder: Path) -> None:
+    """As a plain zip, like all that training leaves."""
+    assert agent is not None
+    learner = Learner(track.space, track.run.config.train, Plan(), None, track.seed, track.quantum, folder, agent=agent)
+    learner.trainer.save(folder / "agent.zip")
+    learner.model.get_env().close()
