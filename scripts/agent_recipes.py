@@ -1,6 +1,7 @@
 """The stuck agents: how each is trained, and what to compare it with.
 
-All are PPO of Stable-Baselines3 with MlpPolicy and the settings below; most mistakes are ones that users really make.
+All are of Stable-Baselines3 with MlpPolicy, most of them PPO with the settings below; most mistakes are ones that users
+really make.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ N_ENVS = 16
 
 @dataclass(frozen=True)
 class Training:
-    """One training run of Stable-Baselines3's PPO."""
+    """One training run of Stable-Baselines3."""
 
     steps: int
     seed: int
     settings: dict[str, Any] = field(default_factory=dict)
+    """Over `COMMON` for PPO, over the library's own for others."""
+    algorithm: str = "PPO"
+    """A learner of Stable-Baselines3; those with a replay buffer train in one environment."""
     normalize: bool = False
     """VecNormalize for observations."""
     norm_reward: bool = False
@@ -40,13 +44,16 @@ class Recipe:
     wrong: str
     """What it does wrong, as seen in frames of its episodes."""
     why: str
-    """Why more PPO does not help it."""
+    """Why more of the same training does not help it."""
     how: str = ""
     """In a line, how it came to this."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     continue_steps: int = 100_000
+    replay: dict[str, Any] = field(default_factory=dict)
+    """With what it is continued, where it learns from a replay buffer: settings of `train.replay` over its own."""
 
 
+TWO_LAYERS = {"net_arch": [64, 64]}
 SMALL = {"policy_kwargs": {"net_arch": [32, 32]}}
 
 
@@ -191,6 +198,59 @@ RECIPES: tuple[Recipe, ...] = (
         "Stands still where it began.",
         "Speed is paid only beyond 5 m, where it never came; all that it could learn is to save the cost of torque.",
         "PPO with normalised observations.",
+    ),
+    # With a replay buffer.
+    Recipe(
+        "mountaincar-dqn-no-flag", "MountainCar-v0", "reward never seen",
+        Training(60_000, 1, {
+            "learning_rate": 1e-4, "buffer_size": 50_000, "batch_size": 32, "learning_starts": 1000, "train_freq": 4,
+            "exploration_fraction": 0.1, "exploration_final_eps": 0.05, "target_update_interval": 1000,
+            "policy_kwargs": TWO_LAYERS,
+        }, "DQN"),
+        "push_along", "scripted: pushes in the direction of motion",
+        "Rocks about at the bottom of the valley and never reaches the flag; every episode pays -200.",
+        "Every step that it has ever seen paid -1 and none ended an episode: all actions are worth the same.",
+        "DQN with the library's learning rate; the flag was never reached by chance.",
+        continue_steps=20_000, replay={"learning_rate": 1e-3},
+    ),
+    Recipe(
+        "mountaincar-sac-idle", "MountainCarContinuous-v0", "local optimum",
+        Training(20_000, 1, {
+            "buffer_size": 50_000, "batch_size": 128, "learning_starts": 1000, "train_freq": 32, "gradient_steps": 8,
+            "gamma": 0.999, "tau": 0.01, "policy_kwargs": TWO_LAYERS,
+        }, "SAC"),
+        "push_along", "scripted: pushes in the direction of motion",
+        "Stands still at the bottom of the valley and saves the cost of pushing.",
+        "Force costs at each step, and the flag's 100 was never seen: its noise changes sign at each step, so that the "
+        "car trembles where it is. (RL Zoo gives SAC noise that depends on the state here.)",
+        "SAC with the library's noise.",
+        continue_steps=20_000,
+    ),
+    Recipe(
+        "lunarlander-dqn-hover", "LunarLander-v3", "local optimum",
+        Training(60_000, 1, {
+            "learning_rate": 6.3e-4, "buffer_size": 50_000, "batch_size": 64, "learning_starts": 1000, "train_freq": 4,
+            "exploration_fraction": 0.12, "exploration_final_eps": 0.1, "target_update_interval": 250,
+            "policy_kwargs": TWO_LAYERS,
+        }, "DQN"),
+        "heuristic_lander", "the controller that Gymnasium ships with the task (lunar_lander.heuristic)",
+        "Hovers.",
+        "Touching the ground has cost it 100 so often that it stays away; hovering only costs fuel.",
+        "DQN.",
+        continue_steps=20_000,
+    ),
+    Recipe(
+        "halfcheetah-td3-on-back", "HalfCheetah-v5", "local optimum",
+        Training(50_000, 1, {
+            "buffer_size": 50_000, "batch_size": 128, "learning_starts": 5000, "train_freq": 8, "gradient_steps": 2,
+            "policy_kwargs": TWO_LAYERS,
+        }, "TD3"),
+        Training(300_000, 1, normalize=True, norm_reward=True, task="HalfCheetah-v5"),
+        "PPO, 300k steps, seed 1, with normalised observations and rewards",
+        "Slides.",
+        "Sliding pays for each step, and getting up costs before it pays.",
+        "TD3.",
+        continue_steps=20_000,
     ),
     # Tried; PPO gets them moving.
     Recipe(

@@ -5,10 +5,10 @@
     python scripts/make_agents.py --list        # what there is, and how far it is
     python scripts/make_agents.py --docs        # the table in docs/agents.md, from the manifest
 
-For each agent: train it, continue plain PPO from it with five seeds (a run of `unstuck` with the method ppo, whose
-settings are the defaults), score all of them, measure the reference, judge. Each part is a file under runs/agents/NAME
-and is not repeated; a run that is killed goes on. What is stuck goes into src/unstuck/stuck, what is not is entered
-in the manifest as tried.
+For each agent: train it, continue it by its own algorithm with five seeds (a run of `unstuck` with the method ppo,
+whose settings are the defaults), score all of them, measure the reference, judge. Each part is a file under
+runs/agents/NAME and is not repeated; a run that is killed goes on. What is stuck goes into src/unstuck/stuck, what is
+not is entered in the manifest as tried.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from agent_recipes import COMMON, N_ENVS, RECIPES, Recipe, Training
 from agent_references import SCRIPTED, play
 
 from unstuck import stuck
+from unstuck.algorithms.settings import ReplaySettings
 from unstuck.config import AgentConfig, EvaluateConfig, RunConfig, TaskConfig, TrainConfig
 from unstuck.results import MODES, StageKey, TrainFacts
 from unstuck.run import Run, digest, read_json, write_json
@@ -59,27 +60,29 @@ def say(*words: Any) -> None:
 
 def train_agent(training: Training, task: str, env_kwargs: dict[str, Any], target: Path) -> None:
     """Train with Stable-Baselines3 and save without the optimiser's state, which is two thirds of a zip."""
-    from stable_baselines3 import PPO
+    import stable_baselines3
     from stable_baselines3.common.monitor import Monitor
     from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
     from unstuck.agents import load_normalization, save_agent
     from unstuck.tasks import make_env
 
-    settings = COMMON | training.settings
-    kind: type[PPO] = PPO
+    settings, n_envs = used_settings(training)
+    kind: Any = getattr(stable_baselines3, training.algorithm)
     if training.fast:
         from unstuck.ppo.fast import FastPPO as kind  # noqa: N813
         from unstuck.vecenvs import make_vec_env
 
-        venv: Any = make_vec_env(lambda: make_env(task, env_kwargs), task, env_kwargs, N_ENVS, threads=1)
+        venv: Any = make_vec_env(lambda: make_env(task, env_kwargs), task, env_kwargs, n_envs, threads=1)
     else:
-        venv = DummyVecEnv([lambda: Monitor(make_env(task, env_kwargs)) for _ in range(N_ENVS)])
+        venv = DummyVecEnv([lambda: Monitor(make_env(task, env_kwargs)) for _ in range(n_envs)])
     if training.normalize:
         venv = VecNormalize(venv, norm_reward=training.norm_reward, gamma=settings.get("gamma", 0.99))
     model = kind("MlpPolicy", venv, seed=training.seed, device="cpu", **settings)
     model.learn(training.steps)
-    model.policy.optimizer.state.clear()
+    for part in (model.policy, getattr(model.policy, "actor", None), getattr(model.policy, "critic", None)):
+        if getattr(part, "optimizer", None) is not None:
+            part.optimizer.state.clear()
     normalization = None
     if training.normalize:
         raw = target.with_name("raw-statistics.pkl")
@@ -90,9 +93,23 @@ def train_agent(training: Training, task: str, env_kwargs: dict[str, Any], targe
     venv.close()
 
 
+def used_settings(training: Training) -> tuple[dict[str, Any], int]:
+    """Of the learner, and how many environments it trains in."""
+    on_policy = training.algorithm == "PPO"
+    return (COMMON | training.settings, N_ENVS) if on_policy else (training.settings, 1)
+
+
+def facts_of(training: Training) -> dict[str, Any]:
+    """What a training depends on. A PPO is known as it was before there were others."""
+    found = asdict(training)
+    if training.algorithm == "PPO":
+        del found["algorithm"]
+    return found
+
+
 def trained(training: Training, task: str, env_kwargs: dict[str, Any], target: Path) -> Path:
     """The agent of this training run; trained now if it is not there."""
-    mark = digest(asdict(training), task, env_kwargs, COMMON, N_ENVS)
+    mark = digest(facts_of(training), task, env_kwargs, COMMON, N_ENVS)
     note = target.with_suffix(".json")
     if target.exists() and note.exists() and read_json(note)["mark"] == mark:
         return target
@@ -126,19 +143,25 @@ def continued(recipe: Recipe, agent: Path) -> dict[str, Any]:
     config = RunConfig(
         task=TaskConfig(env=recipe.task, env_kwargs=recipe.env_kwargs),
         agent=AgentConfig(agent=str(agent)),
-        train=TrainConfig(steps=recipe.continue_steps, seeds=SEEDS, method="ppo", jobs=1),
+        train=TrainConfig(
+            steps=recipe.continue_steps, seeds=SEEDS, method="ppo", jobs=1, replay=ReplaySettings(**recipe.replay)
+        ),
         evaluate=EvaluateConfig(episodes=7, before_episodes=EPISODES, seed=FIRST_SEED),
     )
     run = open_run(config, folder)
     train(run)
     scores = evaluate(run)
     settings = config.train.model_dump(mode="json")
-    settings = {k: settings[k] for k in _TRAIN_FIELDS if k in settings}
-    if settings["ent_coef"] is None:
-        settings["ent_coef"] = 0.01 if _is_discrete(recipe) else 0.0
+    if recipe.training.algorithm == "PPO":
+        settings = {k: settings[k] for k in _TRAIN_FIELDS if k in settings}
+        if settings["ent_coef"] is None:
+            settings["ent_coef"] = 0.01 if _is_discrete(recipe) else 0.0
+    else:
+        kept = {k: v for k, v in settings["replay"].items() if v is not None}
+        settings = {**kept, "late_checkpoints": settings["late_checkpoints"]}
     used = TrainFacts.read(folder / str(StageKey("train", "ppo", SEEDS[0])) / "info.json")
     settings |= {"engine": used.engine, "backend": used.backend}
-    return {"scores": scores, "settings": settings}
+    return {"scores": scores, "settings": settings, "steps": used.steps}
 
 
 def _is_discrete(recipe: Recipe) -> bool:
@@ -168,7 +191,7 @@ def reference(recipe: Recipe) -> dict[str, Any]:
     """Mean, sd and n of the reference on the recipe's task."""
     target = WORK / recipe.name / "reference.json"
     given = recipe.reference
-    mark = digest(given if isinstance(given, str) else asdict(given), recipe.task, recipe.env_kwargs, EPISODES)
+    mark = digest(given if isinstance(given, str) else facts_of(given), recipe.task, recipe.env_kwargs, EPISODES)
     if target.exists() and (held := read_json(target))["mark"] == mark:
         return held
     if isinstance(given, str):
@@ -178,7 +201,7 @@ def reference(recipe: Recipe) -> dict[str, Any]:
         returns = play(SCRIPTED[given], env, range(FIRST_SEED, FIRST_SEED + EPISODES))
     else:
         task = given.task or recipe.task
-        kept = WORK / "references" / f"{task.replace('/', '-')}-{digest(asdict(given))[:8]}.zip"
+        kept = WORK / "references" / f"{task.replace('/', '-')}-{digest(facts_of(given))[:8]}.zip"
         returns = agent_returns(trained(given, task, recipe.env_kwargs, kept), recipe)
     found = {"mark": mark, "mean": float(np.mean(returns)), "sd": float(np.std(returns, ddof=1)), "n": len(returns)}
     write_json(target, found)
@@ -207,7 +230,7 @@ def make(recipe: Recipe) -> dict[str, Any]:
     parts: dict[str, Any] = {
         "before": stuck.Modes(**{m: _returns(scores.before.of(m)) for m in MODES}),
         "continued": stuck.Continued(
-            steps=_rounded(recipe.continue_steps, found["settings"]), seeds=SEEDS, settings=found["settings"],
+            steps=found["steps"], seeds=SEEDS, settings=found["settings"],
             episodes=sum(len(p.deterministic) for p in points),
             **{m: tuple(_short(r) for r in arm.per_seed(m)) for m in MODES},
         ),
@@ -221,7 +244,7 @@ def make(recipe: Recipe) -> dict[str, Any]:
         wrong=recipe.wrong, why=recipe.why,
         training=stuck.Training(
             how=recipe.how, command=f"python scripts/make_agents.py {recipe.name}", steps=t.steps, seed=t.seed,
-            settings=COMMON | {"n_envs": N_ENVS} | t.settings, normalized=t.normalize,
+            settings=_settings_told(t), normalized=t.normalize, algorithm=t.algorithm,
         ),
         verdict=_rounded_verdict(stuck.judge(parts["before"], parts["continued"], parts["reference"])),
         versions=read_json(agent.with_suffix(".json"))["versions"], file=agent.name,
@@ -235,10 +258,11 @@ def make(recipe: Recipe) -> dict[str, Any]:
 
 def _mark(recipe: Recipe) -> str:
     """What an entry depends on, but its words."""
-    better = recipe.reference if isinstance(recipe.reference, str) else asdict(recipe.reference)
+    better = recipe.reference if isinstance(recipe.reference, str) else facts_of(recipe.reference)
     return digest(
-        asdict(recipe.training), better, recipe.task, recipe.env_kwargs, recipe.continue_steps, COMMON, N_ENVS, SEEDS
-    )
+        facts_of(recipe.training), better, recipe.task, recipe.env_kwargs, recipe.continue_steps, COMMON, N_ENVS, SEEDS,
+        *([recipe.replay] if recipe.replay else []),
+    )  # fmt: skip
 
 
 def _short(x: float) -> float:
@@ -249,9 +273,9 @@ def _returns(values: list[float]) -> stuck.Returns:
     return stuck.Returns(mean=_short(np.mean(values)), sd=_short(np.std(values, ddof=1)), n=len(values))
 
 
-def _rounded(steps: int, settings: dict[str, Any]) -> int:
-    rollout = settings["n_envs"] * settings["n_steps"]
-    return steps // rollout * rollout
+def _settings_told(training: Training) -> dict[str, Any]:
+    settings, n_envs = used_settings(training)
+    return {**settings, "n_envs": n_envs} if training.algorithm != "PPO" else COMMON | {"n_envs": n_envs} | settings
 
 
 def _rounded_verdict(v: stuck.StuckVerdict) -> stuck.StuckVerdict:
@@ -270,7 +294,8 @@ def words(e: dict[str, Any]) -> str:
         for m in ("deterministic", "sampled")
     ]
     stuck_or_not = "stuck" if v["stuck"] else "NOT STUCK"
-    return f"{'; '.join(parts)}; reference {e['reference']['mean']:.4g}; PPO +{c['steps']} steps: {stuck_or_not}"
+    longer = f"{e['training'].get('algorithm', 'PPO')} +{c['steps']} steps"
+    return f"{'; '.join(parts)}; reference {e['reference']['mean']:.4g}; {longer}: {stuck_or_not}"
 
 
 def write_manifest() -> None:

@@ -13,7 +13,7 @@ from unstuck.config import ExplainConfig
 from unstuck.errors import UnstuckError
 from unstuck.explainers import Explanation, names
 from unstuck.explainers.several import merged
-from unstuck.guidance import Action, Advice, Condition, Guidance, Progress, Provenance, Term, Treatment
+from unstuck.guidance import Action, Advice, Condition, Guidance, ProgressMeasure, Provenance, Term, Treatment
 from unstuck.progress import Progress as Shown
 from unstuck.run import Run
 from unstuck.stages.explain import explain, fingerprint
@@ -125,7 +125,7 @@ def opinion(name: str, weight: float | None, treatments: tuple[str, ...], tokens
     )
     guidance = Guidance(
         env_id="e", diagnosis=f"{name} says.", advice=(rule,), reward_terms=terms,
-        progress=Progress(terms=terms) if terms else None,
+        progress=ProgressMeasure(terms=terms) if terms else None,
         treatments=tuple(Treatment(name=t, reason=name) for t in treatments),
         provenance=Provenance(explainer="llm", model=name, recordings=(name,)),
     )  # fmt: skip

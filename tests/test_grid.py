@@ -22,7 +22,7 @@ from unstuck.guide.restarts import RestartEnv, Restarts
 from unstuck.guide.roll_in import STAGES, WINDOW, RollIn, RollInEnv
 from unstuck.guide.sense import ELSEWHERE
 from unstuck.learner import Learner, RunSource
-from unstuck.methods import METHODS, make_plan
+from unstuck.methods import METHODS, Setting, make_plan
 from unstuck.pipeline import open_run, refine
 from unstuck.simulators import ReplaySnapshotter
 from unstuck.snapshots import snapshotter_for
@@ -413,7 +413,7 @@ def test_the_name_of_the_control_is_taken(tmp_path, agent):
 
 def test_plans_of_methods():
     def plan(method, env_id="", discrete=False, **settings):
-        return make_plan(method, GuideConfig(**settings), Guidance(env_id=env_id, diagnosis=""), discrete)
+        return make_plan(method, GuideConfig(**settings), Guidance(env_id=env_id, diagnosis=""), Setting(discrete))
 
     assert plan("ppo") == Plan()
     assert plan("ppo", terms=True, execute=True) == Plan(), "PPO is told nothing"

@@ -11,7 +11,7 @@ from unstuck.guidance import Action, Advice, Condition, Evidence, Guidance, Term
 from unstuck.guide.on_policy import Attached
 from unstuck.guide.plan import Plan
 from unstuck.guide.sense import computing
-from unstuck.methods import make_plan
+from unstuck.methods import Setting, make_plan
 from unstuck.tasks import describer_for
 from unstuck.testing import CORRIDOR, PUSH
 
@@ -59,7 +59,7 @@ def test_state_rewards_use_the_table_and_the_tasks_scale():
     spot = Advice(
         id="s", kind="state", why="", evidence=Evidence(episode=0, step=0, state={x: 11 / 30}), reward=-0.5
     )  # fmt: skip
-    plan = make_plan("ultra-r", GuideConfig(), Guidance(env_id=CORRIDOR, diagnosis=""), True)
+    plan = make_plan("ultra-r", GuideConfig(), Guidance(env_id=CORRIDOR, diagnosis=""), Setting())
     _, venv = wrapped(CORRIDOR, plan, advice=(spot,), scale=4.0, n=1, scales={x: (0.0, 1.0)})
     cell = round(venv.reset()[0, 0] * 30)
     for _ in range(15):
@@ -114,6 +114,39 @@ def test_suggestions_are_held_and_dropped_at_the_end_of_an_episode():
     at_wall = path.index(0)
     assert cell - at_wall - 1 == 0, "until the wall the policy's own way"
     assert path[at_wall : at_wall + 8] == [0, 1, 2, 3, 2, 1, 0, 1]
+
+
+def test_suggestions_are_executed_in_a_share_of_the_episodes_that_falls_to_zero():
+    plan = Plan(execute=True, execute_share=0.5, execute_fade=0.5)
+    made, _ = wrapped(CORRIDOR, plan, advice=(ALWAYS_RIGHT,), total=4000, n=200)
+    part = made.part("execution")
+    values, guided = np.zeros((200, len(names(CORRIDOR)))), []
+    for step in range(12):
+        part.see(values, np.full(200, step % 2 == 0))  # an episode begins at every second step
+        guided.append(part.acting.copy())
+    for first, second in zip(guided[::2], guided[1::2], strict=True):
+        np.testing.assert_array_equal(first, second, "not within an episode")
+    shares = [float(g.mean()) for g in guided[::2]]
+    np.testing.assert_allclose(shares, [0.5, 0.4, 0.3, 0.2, 0.1, 0.0], atol=0.1)
+    assert shares[-1] == 0
+    own = np.zeros(200, dtype=np.int64)
+    part.see(values, np.zeros(200, bool))
+    assert part.act(own) is own, "none are left"
+
+
+def test_where_execution_stood_is_remembered():
+    plan = Plan(execute=True, execute_share=0.5, execute_fade=1.0)
+    first, again = (
+        wrapped(CORRIDOR, plan, advice=(ALWAYS_RIGHT,), total=100, n=4)[0].part("execution") for _ in range(2)
+    )
+    values, begun = np.zeros((4, len(names(CORRIDOR)))), np.ones(4, bool)
+    for _ in range(5):
+        first.see(values, begun)
+    again.restore(first.state())
+    for _ in range(3):
+        first.see(values, begun)
+        again.see(values, begun)
+        np.testing.assert_array_equal(first.acting, again.acting)
 
 
 def test_deltas_are_added_to_the_own_action_and_clipped():
@@ -187,7 +220,7 @@ def test_plans_say_which_advice_may_touch_training():
     )  # fmt: skip
 
     def used(method, discrete=True, **config):
-        plan = make_plan(method, GuideConfig(**config), guidance, discrete)
+        plan = make_plan(method, GuideConfig(**config), guidance, Setting(discrete))
         return [a.id for a in plan.advice(guidance)], plan
 
     assert used("unstuck")[0] == ["r", "s"]
@@ -219,7 +252,7 @@ def test_advice_in_doubt_is_left_out_where_true_returns_could_judge():
         guidance = Guidance(
             env_id="T", diagnosis="", advice=advice, set_verdict=Verdict(status=together, metric="return of episodes")
         )
-        return [a.id for a in make_plan("unstuck", GuideConfig(**settings), guidance, True).advice(guidance)]
+        return [a.id for a in make_plan("unstuck", GuideConfig(**settings), guidance, Setting()).advice(guidance)]
 
     assert used("unresolved") == ["helps", "silent", "untried"]
     assert used("harmful") == ["helps", "silent", "untried"]

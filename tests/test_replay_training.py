@@ -12,14 +12,17 @@ from stable_baselines3 import DDPG, DQN, PPO, SAC, TD3
 from grid_cases import collected
 from unstuck.agents import load_agent
 from unstuck.algorithms import algorithm_of, policy_of
-from unstuck.algorithms.replaying import FilteredImitation, MarginLoss, cadence
+from unstuck.algorithms.imitating import FilteredImitation, MarginLoss
+from unstuck.algorithms.replaying import cadence
 from unstuck.algorithms.settings import ReplaySettings
+from unstuck.config import GuideConfig
 from unstuck.errors import AgentError, RunError
 from unstuck.guidance import Action, Advice, Guidance, Term
 from unstuck.guide.base import Suggestions
 from unstuck.guide.plan import Plan
 from unstuck.guide.replay import Batch
 from unstuck.learner import Learner
+from unstuck.methods import Setting, make_plan
 from unstuck.race.entering import Signs, entries
 from unstuck.stages.train import plan_jobs, train
 from unstuck.tasks import describer_for, make_env
@@ -194,6 +197,31 @@ def test_what_is_executed_is_what_is_kept(name, runs, tmp_path):
     assert (one.model.replay_buffer.actions[:20] == 1).all()
     gone_right = one.model.replay_buffer.next_observations[:20, :, 0].max()
     assert gone_right > (0.4 if name == "DQN" else 0.0)
+
+
+def test_one_that_begins_anew_explores_as_one_who_knows_nothing(runs, tmp_path):
+    one = learner(runs("DQN"), tmp_path / "a", anew=True, learning_starts=60)
+    assert one.model.exploration_schedule(1.0) == 1.0
+    assert one.model.exploration_schedule(0.5) == one.algorithm.epsilon(one.agent)
+    later = learner(runs("SAC"), tmp_path / "b", anew=True, learning_starts=60)
+    later.trainer.learn(80, lambda _: None)
+    spread = later.model.replay_buffer.actions[:30]
+    assert np.abs(spread).max() > 0.9, "uniform, though the agent's own are small"
+    assert all(p.requires_grad for p in later.model.actor.parameters())
+
+
+@pytest.mark.parametrize("name", ["DQN", "SAC"])
+def test_advice_is_executed_for_a_while_by_default(name, runs, tmp_path):
+    setting = Setting(discrete=name == "DQN", replays=True)
+    plan = make_plan("unstuck", GuideConfig(), guidance(KINDS[name][1]), setting)
+    assert plan.execute
+    assert 0 < plan.execute_share < 1
+    one = learner(runs(name), tmp_path / "a", plan.having(only_helpful=False), guidance(KINDS[name][1]))
+    one.learn(0)
+    lines = [json.loads(line) for line in (tmp_path / "a" / "curve.jsonl").read_text().splitlines()]
+    assert lines[-1]["executed"] == 0
+    state = one.suspend(tmp_path / "state.pt")
+    learner(runs(name), tmp_path / "b", plan.having(only_helpful=False), guidance(KINDS[name][1]), resume=state)
 
 
 def episode(path, env_id: str) -> float:

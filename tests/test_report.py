@@ -24,7 +24,7 @@ from unstuck.guidance import (
     Evidence,
     Guidance,
     Near,
-    Progress,
+    ProgressMeasure,
     Provenance,
     Term,
     Verdict,
@@ -112,7 +112,9 @@ def guidance() -> Guidance:
             Advice(id="r2", kind="rule", why="Else push left.", when=(edge,), action=Action(index=0), enabled=False),
         ),
         reward_terms=(Term(variable="velocity", abs=True, above=0.02, weight=2, cap=0.05, why="Speed is height."),),
-        progress=Progress(terms=(Term(variable="position", weight=1, cap=1.2),), aggregate="max", why="The flag."),
+        progress=ProgressMeasure(
+            terms=(Term(variable="position", weight=1, cap=1.2),), aggregate="max", why="The flag."
+        ),
         set_verdict=Verdict(status="helpful", metric="return", gain=30.0, low=None, high=None, pairs=4, steps=1600),
         provenance=Provenance(explainer="llm", model="some:model", dropped=(f"rule 3: no variable 'speed' {EVIL}",)),
     )  # fmt: skip

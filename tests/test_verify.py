@@ -15,8 +15,18 @@ from stable_baselines3 import PPO
 import unstuck.workspace
 from unstuck.config import AgentConfig, CollectConfig, GuideConfig, RunConfig, TaskConfig, VerifyConfig
 from unstuck.errors import GuidanceError, RunError
-from unstuck.guidance import Action, Advice, Condition, Evidence, Guidance, Progress, Term, load_guidance, save_guidance
-from unstuck.methods import make_plan
+from unstuck.guidance import (
+    Action,
+    Advice,
+    Condition,
+    Evidence,
+    Guidance,
+    ProgressMeasure,
+    Term,
+    load_guidance,
+    save_guidance,
+)
+from unstuck.methods import Setting, make_plan
 from unstuck.progress import Progress as Shown
 from unstuck.run import Run
 from unstuck.simulators import DeepcopySnapshotter, ReplaySnapshotter
@@ -105,7 +115,7 @@ def statuses(guidance: Guidance) -> dict[str, str]:
     return {a.id: a.verdict.status for a in guidance.advice}
 
 
-FURTHER = Progress(terms=(Term(variable="obs_0", weight=1, cap=1000),))
+FURTHER = ProgressMeasure(terms=(Term(variable="obs_0", weight=1, cap=1000),))
 
 
 def test_known_advice_is_told_apart(make_run) -> None:
@@ -412,5 +422,5 @@ def test_beside_reward_terms_forces_are_used_all_or_none(tmp_path: Path, force: 
     pairs = 4 if status == "helpful" else 2
     assert guidance.set_verdict.pairs == pairs
     assert run.record("verify").env_steps == pairs * 2 * 50
-    used = [a.id for a in make_plan("unstuck", GuideConfig(), guidance, False).advice(guidance)]
+    used = [a.id for a in make_plan("unstuck", GuideConfig(), guidance, Setting(discrete=False)).advice(guidance)]
     assert used == (["push", "rare"] if status == "helpful" else [])

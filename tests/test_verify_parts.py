@@ -8,7 +8,7 @@ import pytest
 
 from unstuck.branching.acting import Holding, Suggestions
 from unstuck.branching.branches import Attempt, Branch, Lockstep, Start
-from unstuck.guidance import Action, Advice, Condition, Evidence, Guidance, Progress, Term
+from unstuck.guidance import Action, Advice, Condition, Evidence, Guidance, ProgressMeasure, Term
 from unstuck.guide.advisor import Advisor
 from unstuck.guide.plan import Plan
 from unstuck.matching import Matcher
@@ -19,7 +19,7 @@ from unstuck.views import View, same_returns
 
 NAMES = ("x", "y")
 GUIDANCE = Guidance(env_id="Toy-v0", diagnosis="")
-FURTHER = Progress(terms=(Term(variable="x", weight=1, cap=10),))
+FURTHER = ProgressMeasure(terms=(Term(variable="x", weight=1, cap=10),))
 
 
 def rule(name: str, index: int, value: float, hold: int = 1) -> Advice:
@@ -185,7 +185,7 @@ def trial(returns: list[tuple[float, float]], progress: list[tuple[list[float], 
     return Trial(starts, tuple(pairs), 7, **({"horizon": 100, "window": 20} | more))
 
 
-def verdict(t: Trial, progress: Progress | None = None, silent: bool = False, tests: int = 1):
+def verdict(t: Trial, progress: ProgressMeasure | None = None, silent: bool = False, tests: int = 1):
     return judge(t, progress, silent=silent, tests=tests, level=0.1)
 
 

@@ -281,14 +281,11 @@ class UnstuckCallback(BaseCallback):
         )
 
     def _plan(self, guidance: Any) -> Plan:
-        from unstuck.methods import make_plan
+        from unstuck.methods import Setting, make_plan
 
-        discrete = hasattr(self.model.action_space, "n")
-        plan = make_plan("unstuck", GuideConfig(**self._guide_settings), guidance, discrete).having(**LEFT_OUT)
-        if self._algorithm == "PPO" or not plan.imitate > 0:
-            return plan
-        # Off the policy, what is to be imitated is done for it, in ever fewer steps.
-        return plan.having(imitate=0.0, execute=True)
+        setting = Setting(hasattr(self.model.action_space, "n"), replays=self._algorithm != "PPO")
+        plan = make_plan("unstuck", GuideConfig(**self._guide_settings), guidance, setting).having(**LEFT_OUT)
+        return plan.having(imitate=0.0) if setting.replays else plan
 
     def _attach(self, guide: Guide) -> None:
         from unstuck.guide.live import LiveOffPolicy, LivePPO

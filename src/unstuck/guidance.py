@@ -206,7 +206,7 @@ class Term(_Model):
         return f"{self.weight:+g} · {excess}, at most {self.cap:g}{where}"
 
 
-class Progress(_Model):
+class ProgressMeasure(_Model):
     """How far along a state is: the sum of its terms. Judges advice where the true reward cannot."""
 
     terms: tuple[Term, ...] = Field(min_length=1)
@@ -244,7 +244,7 @@ class Guidance(_Model):
     advice: tuple[Advice, ...] = ()
     """In order: where several apply, the first does."""
     reward_terms: tuple[Term, ...] = ()
-    progress: Progress | None = None
+    progress: ProgressMeasure | None = None
     treatments: tuple[Treatment, ...] = ()
     """What the coach would try on the agent, most promising first."""
     scales: dict[str, tuple[Finite, Finite]] = {}

@@ -13,15 +13,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from unstuck.algorithms import algorithm_of
 from unstuck.config import GuideConfig, Method, RunConfig
 from unstuck.guidance import Guidance
 from unstuck.guide.base import parts
 from unstuck.guide.plan import Plan
 
-MakePlan = Callable[[Guidance | None, bool], Plan]
-"""(guidance, whether actions are discrete) → plan."""
+if TYPE_CHECKING:
+    from unstuck.agents import Agent
+    from unstuck.tasks.card import TaskCard
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a plan depends on beside the guidance."""
+
+    discrete: bool = True
+    """Whether actions are."""
+    replays: bool = False
+    """Whether the agent learns from a replay buffer."""
+
+
+MakePlan = Callable[[Guidance | None, Setting], Plan]
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,9 @@ class MethodSpec:
 
 IMITATE = 0.1
 """Coefficient of imitation, continuous actions."""
+EXECUTED, EXECUTED_UNTIL = 0.5, 0.5
+"""Agents with a replay buffer: share of the episodes in which suggestions are executed at first, and the share of
+training over which it falls to zero."""
 SHORT = 100
 """Steps of a short episode."""
 SMALL_BATCH = 64
@@ -60,23 +78,25 @@ RICE_ELSEWHERE = (0.25, 0.01)
 
 
 def _always(plan: Plan) -> MakePlan:
-    return lambda guidance, discrete: plan
+    return lambda guidance, setting: plan
 
 
-def _rice(guidance: Guidance | None, discrete: bool) -> Plan:
+def _rice(guidance: Guidance | None, setting: Setting) -> Plan:
     task = guidance.env_id if guidance else ""
     p, coefficient = next((v for robot, v in RICE_SETTINGS.items() if robot in task), RICE_ELSEWHERE)
     return Plan(restart=p, restart_at="fresh", rnd=coefficient)
 
 
-def _unstuck(guidance: Guidance | None, discrete: bool) -> Plan:
+def _unstuck(guidance: Guidance | None, setting: Setting) -> Plan:
     """Our own mode: rules imitated for discrete actions, annealed reward terms and short episodes for continuous ones;
     dead exploration is thawed for both.
 
     Continuous advice is imitated too, but only where verification found that it helps: unverified torques are no better
     than random ones. Beside terms it is tried all together, else (the search explainer has no terms) piece by piece.
     """
-    if discrete:
+    if setting.replays:
+        return _replaying(guidance, setting)
+    if setting.discrete:
         return Plan(verified=True, imitate=0.3, thaw=0.3)
     plan = Plan(verified=True, thaw=0.1)
     if guidance is not None and guidance.reward_terms:
@@ -84,10 +104,23 @@ def _unstuck(guidance: Guidance | None, discrete: bool) -> Plan:
     return plan.having(imitate=IMITATE, only_helpful=True)
 
 
-def _racing(guidance: Guidance | None, discrete: bool) -> Plan:
+def _replaying(guidance: Guidance | None, setting: Setting) -> Plan:
+    """Where a replay buffer is learnt from, whatever is done is experience: what verification lets pass is executed in
+    half of the episodes at first, in ever fewer of them, and in none in the last half of training. Suggestions are
+    imitated too where the critic agrees. Reward terms are added to what is sampled, at the rate of now."""
+    plan = Plan(verified=True, execute=True, execute_share=EXECUTED, execute_fade=EXECUTED_UNTIL)
+    if setting.discrete:
+        return plan.having(imitate=0.3)
+    terms = guidance is not None and bool(guidance.reward_terms)
+    return plan.having(imitate=IMITATE, only_helpful=True, terms=terms)
+
+
+def _racing(guidance: Guidance | None, setting: Setting) -> Plan:
     """How guidance enters the training of a competitor: nothing that the race itself does, such as thawing, and no
     torques beside reward terms, because trying them costs environment steps, and the race tries whole guidances."""
-    if discrete:
+    if setting.replays:
+        return _replaying(guidance, setting)
+    if setting.discrete:
         return Plan(verified=True, imitate=0.3)
     if guidance is None or guidance.reward_terms:
         return Plan(verified=True, terms=True, short_episodes=SHORT)
@@ -155,15 +188,20 @@ _LIST = (
 METHODS: dict[Method, MethodSpec] = {spec.name: spec for spec in _LIST}
 
 
-def make_plan(method: Method, config: GuideConfig, guidance: Guidance | None, discrete: bool) -> Plan:
+def setting_of(agent: Agent, card: TaskCard) -> Setting:
+    """Of an agent on a task."""
+    return Setting(card.action.kind == "discrete", not algorithm_of(agent).on_policy)
+
+
+def make_plan(method: Method, config: GuideConfig, guidance: Guidance | None, setting: Setting) -> Plan:
     """The method's defaults, with the user's settings over them. Without guidance, only what needs none."""
     given = {k: v for k, v in config.model_dump().items() if v is not None}
     spec = METHODS[method]
     if guidance is None or not spec.explained:
-        plan = Plan() if spec.explained else spec.plan(None, discrete)
+        plan = Plan() if spec.explained else spec.plan(None, setting)
         unexplained = {field for part in parts().values() if not part.explained for field in part.Settings.model_fields}
         return plan.having(**{k: v for k, v in given.items() if k in unexplained})
-    plan = spec.plan(guidance, discrete).having(**given)
+    plan = spec.plan(guidance, setting).having(**given)
     # Rules hold in many states and name none, so no table and no neighbourhood has them.
     return plan if plan.applies == "as-given" else plan.having(kinds=("state",))
 

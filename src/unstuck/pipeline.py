@@ -131,10 +131,10 @@ def _trunk(space: Workspace, steps: int, folder: Path, progress: Progress | None
     """The learning curve of plain PPO, continued for so many steps from a copy of the agent."""
     from unstuck.agents.history import learning_curve
     from unstuck.learner import Learner
-    from unstuck.methods import make_plan
+    from unstuck.methods import make_plan, setting_of
 
     config = space.config.train
-    plan = make_plan("ppo", config.guide, None, True)
+    plan = make_plan("ppo", config.guide, None, setting_of(space.agent, space.describer.card))
     (folder / "trunk").mkdir()
     with (progress or Progress.silent()).task("trunk", 1) as bar:
         Learner(space, config, plan, None, 0, steps, folder / "trunk").learn(0)

@@ -11,7 +11,7 @@ from typing import Any
 
 from unstuck.config import RunConfig
 from unstuck.errors import RunError, UnstuckError
-from unstuck.methods import METHODS
+from unstuck.methods import METHODS, Setting
 from unstuck.run import Run
 
 COLLECT_SHARE, SEARCH_SHARE, VERIFY_SHARE = 5, 5, 3
@@ -130,7 +130,7 @@ def check_budget(run: Run) -> None:
     if not METHODS[train.method].explained:
         return
     rollout, share = train.n_envs * train.n_steps, train.steps // train.rounds
-    verifies = config.verify.enabled and METHODS[train.method].plan(None, True).verified
+    verifies = config.verify.enabled and METHODS[train.method].plan(None, Setting()).verified
     caps = {"collect": config.collect.max_steps, "explain": _explain_steps(config)}
     caps["verify"] = config.verify.max_steps if verifies else 0
     for name in caps:

@@ -15,10 +15,12 @@ from unstuck.algorithms.sb3 import first, policies
 from unstuck.algorithms.settings import ReplaySettings
 
 if TYPE_CHECKING:
-    from unstuck.algorithms.replaying import Imitation
+    from unstuck.algorithms.imitating import Imitation
 
 EPSILON = 0.05
 """Exploration where a file names none: the default of Stable-Baselines3."""
+EXPLORING = 0.2
+"""Share of a training that begins anew over which exploration falls."""
 
 
 class DQN(OffPolicy):
@@ -59,12 +61,13 @@ class DQN(OffPolicy):
         epsilon = float(first(settings.exploration, self.epsilon(agent)))
         found = {
             "target_update_interval": int(first(stored.get("target_update_interval"), 10_000)),
-            "exploration_initial_eps": epsilon, "exploration_final_eps": epsilon,
+            "exploration_initial_eps": 1.0 if settings.anew else epsilon, "exploration_final_eps": epsilon,
+            "exploration_fraction": EXPLORING,
         }  # fmt: skip
         return found | ({"max_grad_norm": stored["max_grad_norm"]} if "max_grad_norm" in stored else {})
 
     def imitation(self, model: Any, part: Any, training: Training) -> Imitation:
-        from unstuck.algorithms.replaying import MarginLoss
+        from unstuck.algorithms.imitating import MarginLoss
 
         guidance = training.guide.guidance
         unit = guidance.reward_scale if guidance is not None else 1.0

@@ -18,7 +18,7 @@ from unstuck.algorithms.settings import ReplaySettings
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
-    from unstuck.algorithms.replaying import Imitation
+    from unstuck.algorithms.imitating import Imitation
     from unstuck.config import TrainConfig
 
 _ENTROPY = re.compile(r"auto(_\d+(\.\d+)?(e-?\d+)?)?")
@@ -133,12 +133,14 @@ class EntropyRegularised(OffPolicy):
         }
 
     def imitation(self, model: Any, part: Any, training: Training) -> Imitation:
-        from unstuck.algorithms.replaying import FilteredImitation
+        from unstuck.algorithms.imitating import FilteredImitation
 
         def mode(obs: Any) -> torch.Tensor:
             return torch.tanh(model.actor.get_action_dist_params(obs)[0])
 
-        return FilteredImitation(model, part, mode, partial(self.rating, model))
+        return FilteredImitation(
+            model, part, mode, partial(self.rating, model), filtered=training.config.replay.q_filter
+        )
 
     def rating(self, model: Any, obs: Any, actions: torch.Tensor) -> torch.Tensor:
         """(B,) Q of actions in [-1, 1]."""

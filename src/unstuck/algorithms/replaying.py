@@ -4,15 +4,15 @@ No file holds the experience an agent had, so each training begins with an empty
 its own policy as it explored last, then learns; where there is an actor beside the critic, the critic alone at first.
 
 Guidance takes part without a change of the library's loops. Rewards are added where batches are drawn
-(`unstuck.guide.replay`), actions are replaced where they are chosen, and the losses towards suggestions add their
-gradients to those of the algorithm's own right before an optimiser's step (`register_step_pre_hook` of torch).
+(`unstuck.guide.replay`), actions are replaced where they are chosen, and losses towards suggestions hook themselves to
+an optimiser (`unstuck.algorithms.imitating`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,27 +23,49 @@ from stable_baselines3.common.vec_env import VecEnv
 from unstuck.agents import Agent
 from unstuck.agents.policy import build_arguments, load_weights, policy_class
 from unstuck.algorithms.base import Training
-from unstuck.algorithms.off_policy import OffPolicy
+from unstuck.algorithms.imitating import Imitation
 from unstuck.algorithms.sb3 import first
 from unstuck.algorithms.settings import ReplaySettings
 from unstuck.algorithms.training import SB3Trainer, later_seed, normalized
 from unstuck.errors import AgentError, RunError
-from unstuck.guide.base import Suggestions
-from unstuck.guide.replay import Batch, guided
+from unstuck.guide.replay import guided
 from unstuck.guide.sense import Sense, imitating
 
 REPORT_EVERY = 1_000
 """Environment steps between two lines of the learning curve, about."""
 
 
+class Replaying(Protocol):
+    """What is asked of an algorithm that learns from a replay buffer."""
+
+    rate: float
+    """Learning rate where the agent's file names none."""
+    tau: float
+
+    def model_class(self) -> type: ...
+
+    def arguments(self, agent: Agent, settings: ReplaySettings) -> dict[str, Any]:
+        """Of the learner's class, those that not every algorithm with a replay buffer has."""
+        ...
+
+    def imitation(self, model: Any, part: Any, training: Training) -> Imitation:
+        """The loss towards a part's suggestions that suits it, attached to a learner."""
+        ...
+
+    def optimisers(self) -> tuple[str, ...]: ...
+
+
 class _Continued:
-    """What is added to a learner's class: it acts by its policy from the first step on, and parts may put other actions
-    in the place of its own; then these are what the buffer keeps."""
+    """What is added to a learner's class: it acts by its policy from the first step on, unless it begins anew, and
+    parts may put other actions in the place of its own; then these are what the buffer keeps."""
 
     sense: Sense | None = None
+    anew: bool = False
 
     def _sample_action(self, learning_starts: int, action_noise: Any = None, n_envs: int = 1) -> Any:
-        actions, stored = super()._sample_action(0, action_noise, n_envs)  # type: ignore[misc]
+        actions, stored = super()._sample_action(  # type: ignore[misc]
+            learning_starts if self.anew else 0, action_noise, n_envs
+        )
         if self.sense is None:
             return actions, stored
         taken = self.sense.substitute(actions)
@@ -85,14 +107,14 @@ class ReplayTrainer(SB3Trainer):
         AgentError: it cannot go on in these environments.
     """
 
-    def __init__(self, algorithm: OffPolicy, agent: Agent, venv: VecEnv, training: Training):
+    def __init__(self, algorithm: Replaying, agent: Agent, venv: VecEnv, training: Training):
         settings = training.config.replay
         steps, gradient = cadence(agent, settings)
         stored, space = agent.hyperparameters, venv.observation_space
         buffer = guided(DictReplayBuffer if hasattr(space, "spaces") else ReplayBuffer)
         kept = int(first(settings.buffer_size, stored.get("buffer_size"), 1_000_000))
         until = training.begun + min(settings.learning_starts, training.steps // 10)
-        self._critic_until = until + min(settings.critic_warmup, training.steps // 5)
+        self._critic_until = until + (0 if settings.anew else min(settings.critic_warmup, training.steps // 5))
         try:
             model = continued(algorithm.model_class())(
                 policy_class(agent), normalized(venv, agent, rewards=True),
@@ -107,6 +129,7 @@ class ReplayTrainer(SB3Trainer):
         except (ValueError, TypeError, AssertionError) as error:
             raise AgentError(f"{agent.path}: {agent.algorithm} cannot go on with it here ({error}).") from error
         load_weights(model.policy, agent)
+        model.anew = settings.anew
         super().__init__(model, agent, training)
         self.optimisers = algorithm.optimisers()
         self.imitation: Imitation | None = None
@@ -193,110 +216,3 @@ class _CriticFirst(BaseCallback):
 
     def _on_step(self) -> bool:
         return True
-
-
-class Imitation:
-    """Adds the gradient of a loss towards suggestions to an optimiser's step.
-
-    Args:
-        model: that learns.
-        part: what suggests; its `imitate` is what the loss is multiplied with.
-        optimiser: of the network that imitates.
-    """
-
-    def __init__(self, model: Any, part: Any, optimiser: torch.optim.Optimizer):
-        self.model, self.part = model, part
-        self._losses: list[float] = []
-        optimiser.register_step_pre_hook(self._before_step)
-
-    def _before_step(self, optimiser: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        batch = self.model.replay_buffer.last
-        if batch is None or not any(p.requires_grad for g in optimiser.param_groups for p in g["params"]):
-            return
-        found = self.part.target(batch.values, self.own(batch) if self.part.wants_own else None)
-        if found is None:
-            return
-        with torch.enable_grad():
-            loss = self.loss(batch, found)
-        self._losses.append(float(loss.detach()))
-        if loss.requires_grad:
-            (self.part.imitate * loss).backward()
-
-    def own(self, batch: Batch) -> np.ndarray:
-        """(B, *action shape) the policy's most likely actions, as they are executed."""
-        raise NotImplementedError
-
-    def loss(self, batch: Batch, found: Suggestions) -> torch.Tensor:
-        """Mean over the batch, so that rare suggestions pull as little as they are many."""
-        raise NotImplementedError
-
-    def take_loss(self) -> float | None:
-        """Mean loss since the last call, None if no sample matched."""
-        losses, self._losses = self._losses, []
-        return float(np.mean(losses)) if losses else None
-
-
-class FilteredImitation(Imitation):
-    """The squared distance of the actor's most likely action from the suggestion, both in [-1, 1], only where the
-    critic rates the suggestion above it (the Q-filter of Nair et al. 2018, arXiv 1709.10089, section IV-D), times
-    the mean |Q| of the batch, so that neither outweighs the other when rewards are scaled (Fujimoto and Gu 2021, arXiv
-    2106.06860, equation 5).
-
-    Args:
-        mode: normalised observations → (B, A) most likely actions in [-1, 1], with gradients.
-        q: normalised observations and actions in [-1, 1] → (B,) Q.
-    """
-
-    def __init__(
-        self, model: Any, part: Any, mode: Callable[[Any], torch.Tensor],
-        q: Callable[[Any, torch.Tensor], torch.Tensor],
-    ):  # fmt: skip
-        super().__init__(model, part, model.actor.optimizer)
-        self._mode, self._q = mode, q
-        self.kept: float = 0.0
-        """The share of the last batch's suggestions that the critic let pass."""
-
-    def own(self, batch: Batch) -> np.ndarray:
-        with torch.no_grad():
-            mode = self._mode(batch.samples.observations).cpu().numpy()
-        return self.model.policy.unscale_action(mode.reshape(-1, *self.model.action_space.shape))
-
-    def loss(self, batch: Batch, found: Suggestions) -> torch.Tensor:
-        obs, where = batch.samples.observations, torch.as_tensor(found.where)
-        mode = self._mode(obs)
-        wanted = mode.detach().clone()
-        scaled = self.model.policy.scale_action(found.actions).reshape(len(found.actions), -1)
-        wanted[where] = torch.as_tensor(scaled, dtype=mode.dtype, device=mode.device)
-        with torch.no_grad():
-            own = self._q(obs, mode.detach())
-            keep = (self._q(obs, wanted) > own) & where.to(own.device)
-        self.kept = float(keep.sum()) / len(found.actions)
-        each = ((mode - wanted) ** 2).sum(dim=1)
-        return own.abs().mean() * (each * keep).sum() / len(each)
-
-
-class MarginLoss(Imitation):
-    """max_a [Q(s, a) + margin·1(a ≠ suggested)] - Q(s, suggested): Q of the suggested action is to exceed all others by
-    a margin (Hester et al. 2018, arXiv 1704.03732, equation 1).
-
-    Args:
-        q: normalised observations → (B, n) Q, with gradients.
-        margin: in the unit of Q.
-    """
-
-    def __init__(self, model: Any, part: Any, q: Callable[[Any], torch.Tensor], margin: float):
-        super().__init__(model, part, model.policy.optimizer)
-        self._q, self.margin = q, margin
-
-    def own(self, batch: Batch) -> np.ndarray:
-        with torch.no_grad():
-            best = self._q(batch.samples.observations).argmax(dim=1).cpu().numpy()
-        return best + int(getattr(self.model.action_space, "start", 0))
-
-    def loss(self, batch: Batch, found: Suggestions) -> torch.Tensor:
-        q = self._q(batch.samples.observations)[torch.as_tensor(found.where)]
-        start = int(getattr(self.model.action_space, "start", 0))
-        wanted = torch.as_tensor(np.asarray(found.actions, dtype=np.int64).reshape(-1, 1) - start, device=q.device)
-        above = torch.full_like(q, self.margin).scatter(1, wanted, 0.0)
-        each = (q + above).max(dim=1).values - q.gather(1, wanted).squeeze(1)
-        return each.sum() / len(found.where)

@@ -28,9 +28,15 @@ class ReplaySettings(BaseModel):
     experience, so the buffer is empty at first. At most a tenth of the training."""
     critic_warmup: int = Field(default=2_000, ge=0)
     """Environment steps after the first update in which only the critic learns. At most a fifth of the training."""
+    anew: bool = False
+    """Begin as one does who knows nothing: random actions before the first update, then (DQN, QR-DQN) ever fewer of
+    them over the first fifth of training; actor and critic begin together."""
     exploration: float | None = Field(default=None, ge=0, le=1)
     """DQN and QR-DQN: probability of a random action. TD3 and DDPG: standard deviation of the noise, of half the range.
     As in the last episodes of the agent's own training where not set."""
+    q_filter: bool = True
+    """SAC, TQC, TD3 and DDPG, where suggestions are imitated: only where the critic rates them above what the policy
+    would do."""
     margin: float = Field(default=0.8, ge=0)
     """DQN and QR-DQN, where suggestions are imitated: by how much Q of the suggested action should exceed all others,
     in units of the task's rewards (the 95th percentile of their magnitude)."""

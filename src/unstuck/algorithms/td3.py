@@ -18,7 +18,7 @@ from unstuck.algorithms.sb3 import NETWORK, first, policies
 from unstuck.algorithms.settings import ReplaySettings
 
 if TYPE_CHECKING:
-    from unstuck.algorithms.replaying import Imitation
+    from unstuck.algorithms.imitating import Imitation
 
 NOISE = 0.1
 """Exploration where a file names none: the paper's, as a share of half the range."""
@@ -76,9 +76,12 @@ class TD3(OffPolicy):
         }
 
     def imitation(self, model: Any, part: Any, training: Training) -> Imitation:
-        from unstuck.algorithms.replaying import FilteredImitation
+        from unstuck.algorithms.imitating import FilteredImitation
 
-        return FilteredImitation(model, part, lambda obs: model.actor(obs), partial(least, model))
+        return FilteredImitation(
+            model, part, lambda obs: model.actor(obs), partial(least, model),
+            filtered=training.config.replay.q_filter,
+        )  # fmt: skip
 
     def action_outputs(self, agent: Agent) -> int | None:
         found = layers_of(agent, "actor.mu")

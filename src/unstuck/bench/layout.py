@@ -22,7 +22,7 @@ from unstuck.config import RunConfig, TrainConfig
 from unstuck.explainers import explainer_class
 from unstuck.files import keep_edited
 from unstuck.intake import take_in, task_of
-from unstuck.methods import METHODS
+from unstuck.methods import METHODS, Setting
 from unstuck.run import Run, digest
 from unstuck.tasks.ids import later_versions
 
@@ -58,7 +58,7 @@ class Arm:
 
     @staticmethod
     def _verified(config: RunConfig) -> bool:
-        return METHODS[config.train.method].plan(None, True).verified
+        return METHODS[config.train.method].plan(None, Setting()).verified
 
     @property
     def explained(self) -> bool:

@@ -19,7 +19,6 @@ from unstuck.diagnosis.references import Reference
 if TYPE_CHECKING:
     from unstuck.agents.history import LearningCurve
     from unstuck.agents.normalization import Normalization
-    from unstuck.diagnosis.shadow import ShadowUpdate
     from unstuck.episodes import Episode
 
 Array = np.ndarray
@@ -70,6 +69,18 @@ class Layer:
     fresh: Array
     """(N, U): of the same layer at the same states, in a network just initialised."""
     image: bool = False
+
+
+@dataclass(frozen=True)
+class ShadowUpdate:
+    """What one update of PPO did to a copy of the agent (`unstuck.diagnosis.shadow`)."""
+
+    kl: float
+    """Mean over the states of the batch of KL(before ‖ after)."""
+    clip_fraction: float
+    """SB3's: of the samples in all minibatches, how many had a ratio outside 1 ± clip range."""
+    steps: int
+    """Samples in the batch."""
 
 
 @dataclass(frozen=True)

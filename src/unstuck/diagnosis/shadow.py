@@ -7,13 +7,12 @@ be compared; the rewards are in the unit that the critic learnt.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium import spaces
 
-from unstuck.diagnosis.evidence import Evidence
+from unstuck.diagnosis.evidence import Evidence, ShadowUpdate
 from unstuck.diagnosis.panel import Finding, Status
 from unstuck.errors import AgentError
 
@@ -32,18 +31,6 @@ FEWEST = 64
 """Sampled steps that make a batch."""
 KL_HIGH, CLIP_HIGH = 0.1, 0.5
 KL_LOW = 1e-5
-
-
-@dataclass(frozen=True)
-class ShadowUpdate:
-    """What one update did to the copy."""
-
-    kl: float
-    """Mean over the states of the batch of KL(before ‖ after)."""
-    clip_fraction: float
-    """SB3's: of the samples in all minibatches, how many had a ratio outside 1 ± clip range."""
-    steps: int
-    """Samples in the batch."""
 
 
 def shadow_update(

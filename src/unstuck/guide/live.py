@@ -4,7 +4,7 @@ be taken off again.
 There is no wrapper around the environments. What happens is seen where a callback sees it, after each step. On the
 policy (PPO), rewards are added to those of the step before they are stored, and the imitation loss is hooked to buffer
 and policy. Off the policy (SAC, DQN), rewards are added to each batch that is drawn from the replay buffer, at the rate
-of now; suggestions are executed in a share of the steps that fades, since whatever is done is good experience there.
+of now, and suggestions are executed, since whatever is done is good experience there.
 """
 
 from __future__ import annotations
@@ -23,9 +23,6 @@ from unstuck.guide.assembly import Guide
 from unstuck.guide.base import Steps, Suggestions
 from unstuck.guide.on_policy import ImitationLoss
 from unstuck.guide.sense import computing, imitating, stacked, terminated
-
-EXECUTED = 0.5
-"""Off the policy: share of the steps in which a suggestion that applies is executed, at first."""
 
 
 class Live:
@@ -145,7 +142,6 @@ class LiveOffPolicy(Live):
 
     def __init__(self, model: OffPolicyAlgorithm, guide: Guide):
         super().__init__(model, guide)
-        self._rng = np.random.default_rng([guide.context.seed, 11])
         self._draw: Callable[..., Any] = model.replay_buffer.sample  # type: ignore[union-attr]
         self._sample_action: Callable[..., Any] = model._sample_action
         if self._rewarding:
@@ -158,17 +154,15 @@ class LiveOffPolicy(Live):
         vars(self.model).pop("_sample_action", None)
 
     def _choose(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Actions to take and to store; suggestions in some of the environments where advice applies."""
+        """Actions to take and to store; suggestions where parts have some."""
         own, stored = self._sample_action(*args, **kwargs)
-        wanted = own
+        taken = own
         for part in self._acting:
-            wanted = part.act(wanted)
-        taken = self._rng.random(len(own)) < EXECUTED * self.fading
-        if wanted is own or not taken.any():
+            taken = part.act(taken)
+        if taken is own:
             return own, stored
-        actions = np.where(taken.reshape(-1, *[1] * (own.ndim - 1)), wanted, own).astype(own.dtype)
         boxed = isinstance(self.model.action_space, spaces.Box)
-        return actions, self.model.policy.scale_action(actions) if boxed else actions
+        return taken, self.model.policy.scale_action(taken) if boxed else taken
 
     def _sample(self, batch_size: int, env: Any = None) -> Any:
         """A batch with rewards of now: drawn raw, as parts know it, then normalised as the buffer does it."""

@@ -114,7 +114,9 @@ class Plan:
         """
         if self.verified and not self.execute and not self.imitate > 0:
             return "nothing"
-        extra = bool(self.reward_terms(guidance)) and self.only_helpful and not self.execute
+        extra = (
+            bool(self.reward_terms(guidance)) and self.only_helpful and not (self.execute and self.execute_share == 1)
+        )
         return "together" if extra else "each"
 
 

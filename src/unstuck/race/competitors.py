@@ -64,6 +64,8 @@ class Treatment:
     """Fields of the plan that it sets."""
     train: Mapping[str, Any] = field(default_factory=dict)
     """Settings of training that it changes."""
+    replay: Mapping[str, Any] = field(default_factory=dict)
+    """Of these, settings of agents with a replay buffer."""
     needs_states: bool = False
     needs_guidance: bool = False
     late: bool = False
@@ -110,6 +112,7 @@ _KNOWN = (
         "a new network learns better than an old one, and with enough steps it overtakes",
         prepare=lambda p: afresh(p.agent, p.states, *_spaces(p), seed=p.seed),
         train={"critic_warmup": 0, "batch_size": SMALL_BATCH},
+        replay={"anew": True},
         needs_states=True,
         late=True,
     ),
@@ -194,6 +197,8 @@ class Competitor:
         changes: dict[str, Any] = {"late_checkpoints": 1}  # a race has points of its own
         for treatment in self.treatments:
             changes |= treatment.train
+            if treatment.replay:
+                changes["replay"] = config.replay.model_copy(update=treatment.replay)
         return config.model_copy(update=changes)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
+from unstuck.algorithms import algorithm_of
 from unstuck.guidance import Guidance
 from unstuck.guide.plan import Plan
 from unstuck.race import screen as screening
@@ -86,8 +87,9 @@ class Race:
         """Gather states and fit the transplant, where anybody needs them; who goes on from a transplant that does not
         do what the agent does is out before it costs a step of training."""
         track = self.track
-        if not any(e.competitor.needs_states for e in track.entries):
-            return
+        on_policy = algorithm_of(track.space.agent).on_policy
+        if not on_policy or not any(e.competitor.needs_states for e in track.entries):
+            return  # what begins anew with a replay buffer takes nothing of them
         steps = min(MOST_STATES, int(STATES_SHARE * track.budget))
         root, home, mark = str(track.run.root), str(track.home), track.mark("states", steps)
         track.spent["states"] = gather(root, home, track.seed, steps, mark)["taken"]

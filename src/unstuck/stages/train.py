@@ -25,13 +25,13 @@ from unstuck.guidance import Guidance, load_guidance
 from unstuck.guide.plan import Plan
 from unstuck.learner import Learner
 from unstuck.masknet import MASK_FILE
-from unstuck.methods import METHODS, MethodSpec, make_plan
+from unstuck.methods import METHODS, MethodSpec, Setting, make_plan, setting_of
 from unstuck.progress import Bar, Progress
 from unstuck.results import StageKey, TrainFacts
 from unstuck.run import Draft, Run, alone, digest
 from unstuck.vecenvs.choice import missed_speed
 from unstuck.workers import end_with_parent, one_thread
-from unstuck.workspace import Workspace, open_describer
+from unstuck.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,13 @@ def plan_jobs(run: Run) -> list[Job]:
             raise RunError(f"--train.name ppo is the control's; give {config.method!r} another name")
         return jobs
     if not spec.explained:
-        alone = _arm(run, name, make_plan(config.method, config.guide, None, True), None, {})
+        alone = _arm(run, name, make_plan(config.method, config.guide, None, Setting()), None, {})
         return jobs + [replace(job, race=spec.race, train=_changed(run, spec)) for job in alone]
     run.record("verify")
-    describer = open_describer(run.config.task)
-    guidance = load_guidance(run.guidance_path, describer.card)
-    plan = make_plan(config.method, config.guide, guidance, describer.card.action.kind == "discrete")
+    space = Workspace(run)
+    card = space.describer.card
+    guidance = load_guidance(run.guidance_path, card)
+    plan = make_plan(config.method, config.guide, guidance, setting_of(space.agent, card))
     stages = ("collect", "explain", "verify") if plan.verified else ("collect", "explain")
     charged = {s: run.record(s).env_steps for s in stages}
     if spec.race is not None:

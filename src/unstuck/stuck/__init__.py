@@ -21,7 +21,7 @@ PREFIX = "stuck/"
 """What a shipped agent's name may begin with where a path could stand as well."""
 
 STUCK_BELOW = 0.25
-"""An agent is stuck if continued PPO closes less than this share of the distance to the reference, with 95 %
+"""An agent is stuck if going on closes less than this share of the distance to the reference, with 95 %
 confidence, both with deterministic and with sampled actions."""
 
 Rut = Literal["reward never seen", "local optimum", "a fall ends every episode", "saturated critic", "exploration died"]
@@ -57,19 +57,20 @@ class Training(_Frozen):
     """Environment steps."""
     seed: int
     settings: dict[str, Any]
-    """Of Stable-Baselines3's PPO, where they differ from its defaults."""
+    """Of Stable-Baselines3's learner, where they differ from its defaults."""
+    algorithm: str = "PPO"
     normalized: bool
     """Whether it sees observations scaled by VecNormalize."""
 
 
 class Continued(_Frozen):
-    """Plain PPO continued from the agent: the control arm of every run of Unstuck."""
+    """The agent continued by its own algorithm: the control arm of every run of Unstuck."""
 
     steps: int
     """Environment steps of each seed."""
     seeds: tuple[int, ...]
     settings: dict[str, Any]
-    """Of `TrainConfig`."""
+    """Of `TrainConfig`; of its `replay`, where the agent learns from a replay buffer."""
     episodes: int
     """Behind the return of each seed and mode: episodes of each late checkpoint x checkpoints."""
     deterministic: tuple[float, ...]
@@ -89,7 +90,7 @@ class Reference(_Frozen):
 
 
 class Gain(_Frozen):
-    """(PPO continued - before) / (reference - before), over seeds: 0 is no gain, 1 is the reference."""
+    """(continued - before) / (reference - before), over seeds: 0 is no gain, 1 is the reference."""
 
     mean: float
     low: float
@@ -115,7 +116,7 @@ class StuckAgent(_Frozen):
     wrong: str
     """What it does wrong, as seen in its episodes."""
     why: str
-    """Why more PPO does not help it."""
+    """Why more of the same training does not help it."""
     training: Training
     before: Modes
     continued: Continued

@@ -35,9 +35,9 @@ def tables(manifest: Manifest) -> str:
                 "task",
                 "rut",
                 "before, det. / sampled",
-                "PPO continued, det. / sampled",
+                "continued, det. / sampled",
                 "reference",
-                "gain of PPO",
+                "gain of it",
             ),
             (_numbers(a) for a in agents),
         ),
@@ -48,7 +48,7 @@ def tables(manifest: Manifest) -> str:
                 "agent",
                 "steps, seed",
                 "settings",
-                "PPO continued for",
+                "continued for",
                 "returns by seed, det.",
                 "sampled",
                 "reference is",
@@ -79,7 +79,7 @@ def _numbers(a: StuckAgent) -> tuple[str, ...]:
     v, c, ref = a.verdict, a.continued, a.reference
     published = ", published" if ref.origin == "published" else ""
     return (
-        f"`{a.name}`",
+        f"`{a.name}`{'' if a.training.algorithm == 'PPO' else f', {a.training.algorithm}'}",
         a.task,
         a.rut,
         f"{_spread(a.before.deterministic)} / {_spread(a.before.sampled)}",

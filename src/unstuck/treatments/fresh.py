@@ -112,13 +112,14 @@ def afresh(
     """Begin again: a new network of the agent's shape, and of the agent only its observation statistics.
 
     What a stuck network has lost (units that answer, means inside the bounds, noise) a new one has, and at some
-    hundred thousand steps it often overtakes what goes on from the old one. Where the agent has no statistics, those
-    of the states that it visited stand in.
+    hundred thousand steps it often overtakes what goes on from the old one. Where an agent of PPO's kind has no
+    statistics, those of the states that it visited stand in; algorithms with a replay buffer are commonly trained on
+    raw observations.
     """
     policy = fresh_policy(agent, observation_space, action_space, seed)
     set_noise(policy, action_space, STD_AFRESH)
-    normalization = agent.normalization
-    if states is not None and (normalization is None or not normalization.norm_obs):
+    normalization, on_policy = agent.normalization, algorithm_of(agent).on_policy
+    if on_policy and states is not None and (normalization is None or not normalization.norm_obs):
         normalization = statistics_of(states, observation_space, _gamma(agent))
     return with_policy(agent, policy, "trained afresh: a new network", normalization)
 

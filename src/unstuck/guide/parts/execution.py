@@ -3,13 +3,20 @@
 What is substituted while experience is collected is stored as the action taken. Evaluation stays unguided by
 construction: neither `predict` nor the update passes through here. How the log-probability of a substituted action is
 stored is a setting, because the paper does not say.
+
+A learner with a replay buffer learns from whatever was done, so suggestions that are executed fill the buffer with
+demonstrations. There they are executed in some of the episodes only, ever fewer of them, so that what the policy does
+by itself is seen, too (as in jump-start reinforcement learning, Uchendu et al. 2023, or with a buffer that half of the
+samples of are prior data, Ball et al. 2023, arXiv 2302.02948).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from unstuck.branching.acting import Holding
 from unstuck.guide.advisor import Advisor
@@ -21,6 +28,10 @@ class ExecutionSettings(PartSettings):
 
     execute: bool = False
     """Execute the suggested action instead of the policy's."""
+    execute_share: float = Field(default=1.0, gt=0, le=1)
+    """With execute: the share of episodes in which it is done; in the others the policy does as it would."""
+    execute_fade: float = Field(default=0.0, ge=0, le=1)
+    """With execute: the share of training over which that share falls to zero. 0: it stays."""
     log_prob: Literal["suggestion", "own", "mixed"] = "suggestion"
     """With execute, what PPO stores. suggestion: the suggested action and its log-prob. own: the policy's own action
     and log-prob, though the suggestion was executed. mixed: the suggested action with the own action's log-prob."""
@@ -31,7 +42,8 @@ class ExecutionSettings(PartSettings):
 
 
 class Execution(Part):
-    """Takes the action of the first advice that applies, and holds it for as many steps as the advice says."""
+    """Takes the action of the first advice that applies, and holds it for as many steps as the advice says. Whether it
+    does so is drawn for each episode."""
 
     name = "execution"
     Settings = ExecutionSettings
@@ -45,12 +57,27 @@ class Execution(Part):
         self._advisor = Advisor(context.guidance, names, context.selection, context.action_space)
         self.variables = self._advisor.action_variables if self._advisor.acting else frozenset()
         self._holding = Holding(self._advisor.holds, context.n_envs)
+        self._rng = np.random.default_rng([context.seed, 11])
+        self._guided = np.ones(context.n_envs, dtype=bool)
+        self._now = 0
         self.seen = self.hits = 0
+
+    @property
+    def share(self) -> float:
+        """Of the episodes that begin now, those in which suggestions are executed."""
+        fade = self.settings.execute_fade
+        left = max(0.0, 1.0 - self._now / (fade * self.context.total)) if fade else 1.0
+        return self.settings.execute_share * left
 
     def see(self, values: np.ndarray, begun: np.ndarray) -> None:
         found = self._advisor.first(values)
         self.seen += len(found)
         self.hits += int(np.count_nonzero(found >= 0))
+        if (share := self.share) < 1.0:
+            drawn = self._rng.random(len(found)) < share  # as many numbers at each step, whatever begins
+            self._guided = np.where(begun, drawn, self._guided)
+            found = np.where(self._guided, found, -1)
+        self._now += len(found)
         self._holding.release(begun)
         self._holding.next(found)
 
@@ -68,5 +95,15 @@ class Execution(Part):
 
     def line(self) -> dict[str, Any]:
         line = {"hit_rate": self.hits / max(1, self.seen)}
+        if self.settings.execute_share < 1 or self.settings.execute_fade:
+            line["executed"] = self.share
         self.seen = self.hits = 0
         return line
+
+    def state(self) -> dict[str, Any]:
+        return {"now": self._now, "rng": self._rng.bit_generator.state}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._now = state.get("now", 0)
+        if "rng" in state:
+            self._rng.bit_generator.state = state["rng"]

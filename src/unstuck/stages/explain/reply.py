@@ -23,7 +23,7 @@ from unstuck.guidance import (
     Condition,
     Evidence,
     Guidance,
-    Progress,
+    ProgressMeasure,
     Provenance,
     Term,
     Than,
@@ -369,7 +369,7 @@ class ReplyReader:
             summary=reply.analysis,
             advice=tuple(advice),
             reward_terms=tuple(t.term() for t in reply.reward_terms),
-            progress=Progress(
+            progress=ProgressMeasure(
                 terms=tuple(t.term() for t in progress.terms), aggregate=progress.aggregate, why=progress.why
             ) if progress else None,
             treatments=treatments,

@@ -8,7 +8,7 @@ from typing import Any
 
 from unstuck.errors import UnstuckError
 from unstuck.explainers import explainer_class
-from unstuck.guidance import Action, AnyOf, Condition, Progress, Term, Verdict, When
+from unstuck.guidance import Action, AnyOf, Condition, ProgressMeasure, Term, Verdict, When
 from unstuck.methods import METHODS
 from unstuck.tasks.card import TaskCard
 
@@ -161,7 +161,7 @@ class Words:
             body = f"of {name}, up to {cap}" if term.abs else f"of {name}, up to {cap} either way"
         return f"{each} {body}" + (f", while {self.when(term.when)}" if term.when else "")
 
-    def progress(self, progress: Progress) -> str:
+    def progress(self, progress: ProgressMeasure) -> str:
         return _AGGREGATE[progress.aggregate]
 
 

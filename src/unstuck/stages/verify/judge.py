@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unstuck.branching.branches import Branch, Pair, Start
-from unstuck.guidance import Progress, Verdict
+from unstuck.guidance import ProgressMeasure, Verdict
 from unstuck.stats import paired_verdict
 
 
@@ -50,7 +50,7 @@ class Trial:
         both = np.array([(_aggregate(w, o, aggregate, n), _aggregate(o, w, aggregate, n)) for w, o in self.pairs])
         return _without_rounding(both[:, 0] - both[:, 1], float(np.abs(both).max()))
 
-    def record(self, progress: Progress | None) -> list[dict[str, Any]]:
+    def record(self, progress: ProgressMeasure | None) -> list[dict[str, Any]]:
         """Every pair in words and numbers, for branches.json."""
         rows = []
         for start, (w, o) in zip(self.starts, self.pairs, strict=True):
@@ -67,7 +67,7 @@ class Trial:
         return rows
 
 
-def judge(trial: Trial, progress: Progress | None, *, silent: bool, tests: int, level: float) -> Verdict:
+def judge(trial: Trial, progress: ProgressMeasure | None, *, silent: bool, tests: int, level: float) -> Verdict:
     """The verdict on a trial.
 
     True return decides wherever it shows any difference: also on a silent task, where a goal reached within the

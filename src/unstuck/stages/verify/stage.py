@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from unstuck.branching.branches import Attempt, Start
-from unstuck.config import RunConfig, VerifyConfig
+from unstuck.config import VerifyConfig
 from unstuck.errors import GuidanceError
 from unstuck.guidance import Advice, Guidance, Verdict, load_guidance, save_guidance
 from unstuck.matching import Matcher, Terms
-from unstuck.methods import make_plan
+from unstuck.methods import make_plan, setting_of
 from unstuck.progress import Bar, Progress
 from unstuck.run import Draft, Run, alone, digest, write_json
 from unstuck.stages.verify.brancher import Brancher
@@ -24,7 +24,6 @@ from unstuck.stages.verify.starts import (
     starts_for,
 )
 from unstuck.stages.verify.terms import check_terms
-from unstuck.tasks.card import TaskCard
 from unstuck.views import View, same_returns, views_of
 from unstuck.workspace import Workspace
 
@@ -48,7 +47,7 @@ def fingerprint(run: Run) -> str:
     collected = run.record("collect").fingerprint
     try:
         # What is tried hangs on how it is to be used, and on no other setting of training.
-        use = _trial(config, load_guidance(run.advice_path), Workspace(run).describer.card)
+        use = _trial(Workspace(run), load_guidance(run.advice_path))
     except GuidanceError:
         use = "unknown"  # the stage itself says what is wrong
     return digest(run.advice_path, config.verify, use, config.task, collected, run.agent_path, run.vecnormalize_path)
@@ -105,7 +104,7 @@ def _try(
     brancher = Brancher(space, size, measure, expected=expected)
     try:
         trials = _Trials(space, guidance, seen, brancher)
-        if _trial(space.config, guidance, space.describer.card) == "together":
+        if _trial(space, guidance) == "together":
             return trials.together(bar)
         tried, notes = trials.each(bar)
         judged = trials.judged(tried, notes)
@@ -124,7 +123,7 @@ def _needless(space: Workspace, guidance: Guidance) -> str:
     config = space.config.verify
     if not config.enabled:
         return "verification is switched off"
-    if _trial(space.config, guidance, space.describer.card) == "nothing":
+    if _trial(space, guidance) == "nothing":
         return (
             "on this task reward terms enter training, not suggested actions, so no environment steps are spent on "
             "trying them (--verify.what all does)"
@@ -132,11 +131,12 @@ def _needless(space: Workspace, guidance: Guidance) -> str:
     return ""
 
 
-def _trial(config: RunConfig, guidance: Guidance, card: TaskCard) -> str:
+def _trial(space: Workspace, guidance: Guidance) -> str:
     """What of the advice is tried: nothing, together or each (`Plan.trial`)."""
+    config = space.config
     if config.verify.what == "all":
         return "each"
-    plan = make_plan(config.train.method, config.train.guide, guidance, card.action.kind == "discrete")
+    plan = make_plan(config.train.method, config.train.guide, guidance, setting_of(space.agent, space.describer.card))
     return plan.trial(guidance)
 
 
