@@ -175,14 +175,14 @@ def _is_discrete(recipe: Recipe) -> bool:
 
 def agent_returns(path: Path, recipe: Recipe) -> list[float]:
     """Returns of a saved agent on the recipe's task, with its most likely actions."""
-    from unstuck.agents import Actor, build_policy, load_agent
+    from unstuck.agents import load_agent
+    from unstuck.algorithms import policy_of
     from unstuck.rollout import run_episodes
     from unstuck.tasks import make_env
 
     agent = load_agent(path)
     envs = [make_env(recipe.task, recipe.env_kwargs) for _ in range(8)]
-    policy = build_policy(agent, envs[0].observation_space, envs[0].action_space)
-    actor = Actor(policy, agent.normalization, envs[0].action_space)
+    actor = policy_of(agent, envs[0].observation_space, envs[0].action_space)
     seeds = range(FIRST_SEED, FIRST_SEED + EPISODES)
     return [t.total_reward for t in run_episodes(envs, actor, seeds, deterministic=True, keep=False)]
 
