@@ -38,9 +38,13 @@ REPORT_EVERY = 1_000
 class Replaying(Protocol):
     """What is asked of an algorithm that learns from a replay buffer."""
 
-    rate: float
-    """Learning rate where the agent's file names none."""
-    tau: float
+    @property
+    def rate(self) -> float:
+        """Learning rate where the agent's file names none."""
+        ...
+
+    @property
+    def tau(self) -> float: ...
 
     def model_class(self) -> type: ...
 
