@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from unstuck.agents import Agent
 from unstuck.algorithms import Policy, Training, Update, algorithm_of
 from unstuck.config import TrainConfig
+from unstuck.curves import CURVE, CurvePoint
 from unstuck.episodes import EpisodeSet
 from unstuck.errors import RunError
 from unstuck.guidance import Guidance
@@ -195,8 +195,8 @@ class _Log:
 
     def __init__(self, learner: Learner, first_step: int):
         self._learner, self._first = learner, first_step
-        self._file = open(learner.folder / "curve.jsonl", "w", encoding="utf-8")  # noqa: SIM115
-        self._lines: list[dict[str, Any]] = []
+        self._file = open(learner.folder / CURVE, "w", encoding="utf-8")  # noqa: SIM115
+        self._points: list[CurvePoint] = []
         count, steps = learner.config.late_checkpoints, learner.steps
         # The last one is the end of training itself; the others lie in its last fifth, or what else is set.
         shares = np.linspace(1.0 - learner.config.late_share, 1.0, count + 1)[1:-1]
@@ -206,24 +206,21 @@ class _Log:
         self._begun = time.monotonic()
 
     def add(self, update: Update) -> None:
-        told = {"hit_rate": None, "bonus_mean": None} | self._learner.guide.line()
-        signals = {"imitation": None, "entropy": None, "explained_variance": None} | dict(update.signals)
-        line = {
-            "steps": self._first + update.steps,
-            "trained": update.steps,
-            "return_mean": _mean([total for total, _ in update.episodes]),
-            "episodes": len(update.episodes),
-            "length_mean": _mean([length for _, length in update.episodes]),
-            "hit_rate": told.pop("hit_rate"),
-            "bonus_mean": told.pop("bonus_mean"),
-            **signals,
-            "steps_per_second": round(
-                (update.steps - self._learner.start) / max(time.monotonic() - self._begun, 1e-9), 1
-            ),
-            **told,
-        }
-        self._lines.append(line)
-        self._file.write(json.dumps(line) + "\n")
+        told = self._learner.guide.line()
+        begun = update.steps - self._learner.start
+        point = CurvePoint(
+            steps=self._first + update.steps,
+            trained=update.steps,
+            return_mean=_mean([total for total, _ in update.episodes]),
+            episodes=len(update.episodes),
+            length_mean=_mean([length for _, length in update.episodes]),
+            hit_rate=told.pop("hit_rate", None),
+            bonus_mean=told.pop("bonus_mean", None),
+            steps_per_second=round(begun / max(time.monotonic() - self._begun, 1e-9), 1),
+            signals={"imitation": None, "entropy": None, "explained_variance": None, **update.signals, **told},
+        )
+        self._points.append(point)
+        self._file.write(point.as_line())
         self._file.flush()
         while self._due and update.steps >= self._due[0]:
             self._due.pop(0)
@@ -236,22 +233,22 @@ class _Log:
         self.checkpoints.append([self._learner.model.num_timesteps, "agent.zip"])
 
     def mean_hit_rate(self) -> float | None:
-        hits = [line["hit_rate"] for line in self._lines if line["hit_rate"] is not None]
+        hits = [point.hit_rate for point in self._points if point.hit_rate is not None]
         return float(np.mean(hits)) if hits else None
 
     def warnings(self) -> list[str]:
         """Signs that guidance was farmed, or never met."""
-        plan, lines = self._learner.plan, self._lines
-        if self._learner.guide.sense is None or not plan.guided or len(lines) < 6:
+        plan, points = self._learner.plan, self._points
+        if self._learner.guide.sense is None or not plan.guided or len(points) < 6:
             return []
-        if not (self.mean_hit_rate() or any(line["bonus_mean"] for line in lines)):
+        if not (self.mean_hit_rate() or any(point.bonus_mean for point in points)):
             return ["no advice ever applied: its conditions or neighbourhoods never held in training"]
         if not (plan.state_reward or plan.terms):
             return []
-        third = len(lines) // 3
-        bonus = [float(line["bonus_mean"] or 0.0) for line in lines]
-        early = [line["return_mean"] for line in lines[:third] if line["return_mean"] is not None]
-        late = [line["return_mean"] for line in lines[-third:] if line["return_mean"] is not None]
+        third = len(points) // 3
+        bonus = [float(point.bonus_mean or 0.0) for point in points]
+        early = [point.return_mean for point in points[:third] if point.return_mean is not None]
+        late = [point.return_mean for point in points[-third:] if point.return_mean is not None]
         farmed = np.mean(bonus[-third:]) > np.mean(bonus[:third]) + 0.05 * (abs(np.mean(bonus[:third])) + 1e-9)
         if farmed and early and late and np.mean(late) <= np.mean(early):
             return ["the guidance reward rose while the true return did not: it may be farmed"]

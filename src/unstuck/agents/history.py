@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from unstuck.curves import CURVE, CurvePoint
+
 MAX_BYTES = 64 * 2**20
 """Larger files, or arrays that unpack to more, are left alone."""
 MAX_FILES = 64
@@ -52,7 +54,7 @@ def learning_curve(agent: Path) -> LearningCurve | None:
     folder = agent if agent.is_dir() else agent.parent
     for curve in (
         _evaluations(folder / "evaluations.npz"),
-        _own(folder / "curve.jsonl"),
+        _own(folder / CURVE),
         _logger(folder / "progress.csv"),
         _monitors(folder),
         _events(folder),
@@ -99,11 +101,12 @@ def _own(path: Path) -> LearningCurve | None:
     points = []
     for line in (_text(path) or "").splitlines():
         try:
-            held = json.loads(line)
-            points.append((float(held["steps"]), float(held["return_mean"])))
-        except (ValueError, KeyError, TypeError, RecursionError):
+            point = CurvePoint.of(line)
+        except ValueError:
             continue
-    return _of_points(points, "curve.jsonl")
+        if point.return_mean is not None:
+            points.append((float(point.steps), float(point.return_mean)))
+    return _of_points(points, CURVE)
 
 
 def _logger(path: Path) -> LearningCurve | None:

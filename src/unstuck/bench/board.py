@@ -6,7 +6,6 @@ The estimate is of measured seconds per environment step, of each task by itself
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from unstuck.bench.jobs import BenchJob, JobResult, score_stage
 from unstuck.bench.layout import Arm
 from unstuck.bench.runner import SuitePlan
+from unstuck.curves import last_point
 from unstuck.errors import RunError
 from unstuck.results import AgentScores, trainings
 from unstuck.run import Run
@@ -141,9 +141,8 @@ class Board:
         for name in running:
             job = self.left[name]
             folder = Path(job.root) / f"{job.training.stage}.draft" if job.training else Path()
-            with contextlib.suppress(OSError, ValueError, LookupError):
-                line = json.loads((folder / "curve.jsonl").read_text().splitlines()[-1])
-                found.setdefault(job.task, []).append(1 / line["steps_per_second"])
+            if (point := last_point(folder)) is not None and point.steps_per_second > 0:
+                found.setdefault(job.task, []).append(1 / point.steps_per_second)
         return {task: float(np.mean(v)) for task, v in found.items()}
 
     def table(self) -> Table:

@@ -22,6 +22,7 @@ from unstuck.bench.jobs import before_mark, score_mark
 from unstuck.bench.layout import Arm, held_digest
 from unstuck.bench.runner import FAILURES, SuitePlan
 from unstuck.bench.suite import SuiteError, SuiteTask, reference
+from unstuck.curves import read_curve
 from unstuck.errors import UnstuckError
 from unstuck.results import MODES, AgentScores, Returns, RoundFacts, StageKey, TrainFacts, trainings
 from unstuck.run import Run, read_json
@@ -176,8 +177,8 @@ _TOKENS = {"in": "tokens_in", "out": "tokens_out", "usd": "cost_usd", "model": "
 
 
 def _curve(stage: _Finished) -> Row:
-    lines = _read_lines(stage.run.root / str(stage.key) / "curve.jsonl")
-    seen = [(line["steps"], line["return_mean"]) for line in lines if line["return_mean"] is not None]
+    points = read_curve(stage.run.root / str(stage.key))
+    seen = [(point.steps, point.return_mean) for point in points if point.return_mean is not None]
     return {
         "task": stage.arm.task.name, "method": stage.arm.method, "seed": stage.facts.seed,
         "steps": [s for s, _ in seen], "returns": [r for _, r in seen],

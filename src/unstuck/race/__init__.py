@@ -20,13 +20,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from unstuck.curves import CURVE, read_curve, write_curve
 from unstuck.guidance import Guidance, load_guidance
 from unstuck.guide.plan import Plan
 from unstuck.race.engine import Race
@@ -110,9 +110,5 @@ def _leave(track: Track, outcome: Outcome, job: Job, folder: Path) -> None:
 def _curve(track: Track, winner: Entry, charged: Charges, folder: Path) -> None:
     """The winner's learning curve, against all steps that the race took besides its training."""
     others = charged.total - winner.trained
-    lines: list[dict[str, Any]] = []
-    for stop, _ in winner.points:
-        held = (track.home / winner.name / str(stop) / "curve.jsonl").read_text(encoding="utf-8")
-        lines += [json.loads(line) for line in held.splitlines()]
-    text = "".join(json.dumps({**line, "steps": line["trained"] + others}) + "\n" for line in lines)
-    (folder / "curve.jsonl").write_text(text, encoding="utf-8")
+    legs = (read_curve(track.home / winner.name / str(stop)) for stop, _ in winner.points)
+    write_curve(folder / CURVE, (replace(point, steps=point.trained + others) for leg in legs for point in leg))

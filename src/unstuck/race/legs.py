@@ -25,6 +25,7 @@ import torch
 from unstuck.agents import Agent, load_agent
 from unstuck.algorithms import policy_of
 from unstuck.config import TrainConfig
+from unstuck.curves import read_curve
 from unstuck.guidance import Guidance
 from unstuck.guide.plan import Plan
 from unstuck.learner import Learner
@@ -206,9 +207,6 @@ def play(space: Workspace, agent: Agent, seeds: Sequence[int], mode: Mode) -> tu
 
 def curve_of(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(L,) steps, mean returns and numbers of episodes of the lines of a learning curve in which any ended."""
-    import json
-
-    lines = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
-    held = [(line["trained"], line["return_mean"], line["episodes"]) for line in lines if line["episodes"]]
+    held = [(point.trained, point.return_mean, point.episodes) for point in read_curve(folder) if point.episodes]
     steps, returns, counts = np.asarray(held, dtype=float).reshape(-1, 3).T
     return steps, returns, counts

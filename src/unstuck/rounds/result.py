@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from unstuck.curves import CURVE, read_curve, write_curve
 from unstuck.guidance import Guidance, load_guidance
 from unstuck.results import MODES, Charges, Checkpoint, MeanReturns, RoundFacts, TrainFacts
 from unstuck.run import Run
@@ -60,7 +60,7 @@ def gather(run: Run, job: Job, done: list[Trained], folder: Path, problem: str) 
             if (source := (last.folder / file).with_suffix(suffix)).exists():
                 shutil.copyfile(source, (folder / name).with_suffix(suffix))
         checkpoints.append(Checkpoint(before + trained, name))
-    _join_curves(done, folder / "curve.jsonl")
+    _join_curves(done, folder / CURVE)
     charged = Charges()
     for one in done:
         charged += Charges({stage: steps for stage, steps in one.charged.items() if stage != "train"})
@@ -83,13 +83,14 @@ def gather(run: Run, job: Job, done: list[Trained], folder: Path, problem: str) 
 def _join_curves(done: list[Trained], path: Path) -> None:
     """`steps` goes on over the rounds with what was spent between them; `trained` without."""
     spent = trained = 0
-    with path.open("w", encoding="utf-8") as file:
-        for one in done:
-            for text in (one.folder / "curve.jsonl").read_text(encoding="utf-8").splitlines():
-                line = json.loads(text)
-                line |= {"steps": spent + line["steps"], "trained": trained + line["trained"], "round": one.number}
-                file.write(json.dumps(line) + "\n")
-            spent, trained = spent + one.steps, trained + one.charged["train"]
+    joined = []
+    for one in done:
+        joined += [
+            replace(p, steps=spent + p.steps, trained=trained + p.trained, round=one.number)
+            for p in read_curve(one.folder)
+        ]
+        spent, trained = spent + one.steps, trained + one.charged["train"]
+    write_curve(path, joined)
 
 
 def _warnings(done: list[Trained]) -> list[str]:

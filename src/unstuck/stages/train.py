@@ -7,7 +7,6 @@ train. Each training run (arm and seed) is a stage of its own, so a killed run r
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import Any
 from unstuck.algorithms import algorithm_of
 from unstuck.algorithms.settings import ReplaySettings
 from unstuck.config import TrainConfig
+from unstuck.curves import last_point
 from unstuck.errors import EnvironmentFaultError, LLMError, RunError
 from unstuck.guidance import Guidance, load_guidance
 from unstuck.guide.plan import Plan
@@ -332,10 +332,5 @@ def trained_so_far(root: Path, job: Job) -> int:
 
 def trained_steps(folder: Path) -> int:
     """Training steps by the last line of a learning curve; 0 when there is none yet."""
-    try:
-        with open(folder / "curve.jsonl", "rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - 1000))
-            return int(json.loads(file.read().splitlines()[-1])["trained"])
-    except (OSError, ValueError, IndexError, KeyError):
-        return 0
+    point = last_point(folder)
+    return int(point.trained) if point is not None else 0

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from unstuck.curves import CurvePoint, read_curve
 from unstuck.errors import GuidanceError, RunError
 from unstuck.guidance import Guidance, load_guidance
 from unstuck.results import Scores, StageKey, TrainFacts, trainings
@@ -23,7 +21,7 @@ class Curve:
     """The learning curve of one training run."""
 
     facts: TrainFacts
-    points: tuple[dict[str, Any], ...]
+    points: tuple[CurvePoint, ...]
 
     @property
     def arm(self) -> str:
@@ -32,14 +30,13 @@ class Curve:
     @property
     def begin(self) -> int:
         """Environment steps charged when training began; later rounds are charged for more in between."""
-        first = self.points[0] if self.points else {}
-        known = is_number(first.get("steps")) and is_number(first.get("trained"))
-        return int(first["steps"] - first["trained"]) if known else self.facts.charged.before_training
+        first = self.points[0] if self.points else None
+        return int(first.steps - first.trained) if first is not None else self.facts.charged.before_training
 
     def series(self, key: str) -> tuple[list[float], list[float]]:
         """(environment steps charged, values) where the value is known; `steps` counts what was charged before."""
-        known = [(p["steps"], p[key]) for p in self.points if is_number(p.get(key)) and is_number(p.get("steps"))]
-        return [float(x) for x, _ in known], [float(y) for _, y in known]
+        known = [(float(p.steps), value) for p in self.points if (value := p.value(key)) is not None]
+        return [x for x, _ in known], [y for _, y in known]
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ def read_run(run: Run) -> RunData:
         RunError: if the manifest is damaged.
     """
     guidance, file, problem = _guidance(run)
-    curves = [Curve(facts, _points(run.root / str(key) / "curve.jsonl")) for key, facts in _trainings(run).items()]
+    curves = [Curve(facts, read_curve(run.root / str(key))) for key, facts in _trainings(run).items()]
     return RunData(run, guidance, file, problem, tuple(curves), _scores(run))
 
 
@@ -92,15 +89,6 @@ def _guidance(run: Run) -> tuple[Guidance | None, str, str]:
 def _trainings(run: Run) -> dict[StageKey, TrainFacts]:
     """The finished training runs at the configured budget, control first."""
     return {key: facts for key, facts in trainings(run).items() if facts.budget == run.config.train.steps}
-
-
-def _points(path: Path) -> tuple[dict[str, Any], ...]:
-    points = []
-    with contextlib.suppress(OSError):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):
-                points.append(json.loads(line))
-    return tuple(p for p in points if isinstance(p, dict))
 
 
 def _scores(run: Run) -> Scores | None:
