@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from unstuck.agents.history import LearningCurve
-from unstuck.stages.explain.facts import AgentFacts
+from unstuck.explainers.llm.facts import AgentFacts
 from unstuck.tasks.card import ActionSpec, TaskCard, Variable
 from unstuck.views import View
 

@@ -11,6 +11,10 @@ from stable_baselines3 import PPO
 
 from grid_cases import SMALL, config
 from unstuck.checks import check_env
+from unstuck.explainers.llm.facts import AgentFacts, Wanted
+from unstuck.explainers.llm.form import reply_schema
+from unstuck.explainers.llm.prompt import build_prompt
+from unstuck.explainers.llm.reply import Reply, ReplyReader
 from unstuck.guidance import Action, Advice, Guidance, action_problems
 from unstuck.guide.plan import Plan
 from unstuck.learner import Learner
@@ -18,10 +22,6 @@ from unstuck.pipeline import open_run
 from unstuck.stages.collect import collect
 from unstuck.stages.evaluate import evaluate
 from unstuck.stages.explain import explain
-from unstuck.stages.explain.facts import AgentFacts, Wanted
-from unstuck.stages.explain.form import reply_schema
-from unstuck.stages.explain.prompt import build_prompt
-from unstuck.stages.explain.reply import Reply, ReplyReader
 from unstuck.stages.train import train
 from unstuck.stages.verify import verify
 from unstuck.tasks import describer_for

@@ -14,13 +14,13 @@ import pytest
 
 from explain_cases import AGENT, CART, KNOWN, LAMP, cart_views, lamp_views, wide_card
 from unstuck.errors import LLMError
+from unstuck.explainers.llm.facts import Wanted, fixed, number
+from unstuck.explainers.llm.prompt import build_prompt
+from unstuck.explainers.llm.reply import Reply, ReplyReader
+from unstuck.explainers.llm.selection import by_change, evenly, five, ranges_of, three
+from unstuck.explainers.llm.summary import critic_words, trend_ranking
 from unstuck.llm import estimate_tokens
 from unstuck.llm.replies import read_reply
-from unstuck.stages.explain.facts import Wanted, fixed, number
-from unstuck.stages.explain.prompt import build_prompt
-from unstuck.stages.explain.reply import Reply, ReplyReader
-from unstuck.stages.explain.selection import by_change, evenly, five, ranges_of, three
-from unstuck.stages.explain.summary import critic_words, trend_ranking
 from unstuck.tasks.card import ActionSpec, TaskCard, Variable
 from unstuck.views import View, peaks
 

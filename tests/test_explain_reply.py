@@ -10,9 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from explain_cases import CART, LAMP, cart_views, lamp_views
+from unstuck.explainers.llm.reply import Reply, ReplyReader
 from unstuck.guidance import AnyOf, Condition, problems
 from unstuck.matching import Matcher
-from unstuck.stages.explain.reply import Reply, ReplyReader
 
 DISCRETE: dict[str, Any] = {
     "analysis": "It walks to and fro.",

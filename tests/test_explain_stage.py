@@ -17,6 +17,8 @@ from stable_baselines3 import PPO
 
 from unstuck.config import AgentConfig, CollectConfig, ExplainConfig, RunConfig, TaskConfig
 from unstuck.errors import LLMError, NoRecordingError, RunError
+from unstuck.explainers.llm.recordings import SHIPPED
+from unstuck.explainers.search import places
 from unstuck.guidance import load_guidance
 from unstuck.llm import LLMConfig
 from unstuck.llm.recordings import Recordings, record
@@ -25,8 +27,6 @@ from unstuck.progress import Progress
 from unstuck.run import Run
 from unstuck.stages.collect import collect
 from unstuck.stages.explain import explain, fingerprint, prompts, recordings_of
-from unstuck.stages.explain.recordings import SHIPPED
-from unstuck.stages.explain.search import places
 from unstuck.views import View
 
 LENGTH = 30

@@ -10,12 +10,12 @@ from grid_cases import LENGTH, MATTERS, ONE_STEP, collected
 from unstuck.cli import main
 from unstuck.errors import RunError
 from unstuck.explainers import Explanation
+from unstuck.explainers.scramble import scrambled
 from unstuck.fidelity import Branching, guidance_score, measure, most_critical, random_score, value_drop
 from unstuck.guidance import Action, Advice, Condition, Evidence, Guidance, Near, Term
 from unstuck.masknet import MASK_FILE, Blinding, load_mask
 from unstuck.matching import Terms
 from unstuck.stages.explain import explain
-from unstuck.stages.explain.scramble import scrambled
 from unstuck.testing import PUSH, save_stuck_agent
 from unstuck.workspace import Workspace
 

@@ -10,13 +10,13 @@ import pytest
 from test_explain_stage import REPLY, Script, agent, make_run  # noqa: F401  # `agent` is a fixture
 from unstuck.cli import main
 from unstuck.errors import LLMError
+from unstuck.explainers.llm.facts import Wanted
+from unstuck.explainers.llm.form import reply_schema
 from unstuck.guidance import load_guidance
 from unstuck.llm import LLMConfig
 from unstuck.progress import Progress
 from unstuck.run import Run
 from unstuck.stages.explain import explain, prompts, recordings_of
-from unstuck.stages.explain.facts import Wanted
-from unstuck.stages.explain.form import reply_schema
 from unstuck.workspace import Workspace
 
 FIRST, SECOND = "openai:gpt-4o-mini", "openai:gpt-4o"

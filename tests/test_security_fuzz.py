@@ -145,8 +145,8 @@ def test_what_is_shown(text: str) -> None:
 @many
 @given(value=VALUES, text=st.text(max_size=80))
 def test_replies(value: Any, text: str) -> None:
+    from unstuck.explainers.llm.reply import Reply
     from unstuck.llm.replies import read_reply
-    from unstuck.stages.explain.reply import Reply
 
     for reply in (text, json.dumps(value), f"```json\n{json.dumps(value)}\n```", json.dumps(value)[:-1]):
         reading = read_reply(reply, Reply)

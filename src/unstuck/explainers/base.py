@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from unstuck.guidance import Guidance
+from unstuck.guidance import Evidence, Guidance
 
 if TYPE_CHECKING:
     from unstuck.config import ExplainConfig
     from unstuck.llm import Request
+    from unstuck.tasks.card import TaskCard
+    from unstuck.views import View
     from unstuck.workspace import Workspace
 
 
@@ -85,3 +88,10 @@ class Explainer(ABC):
     def requests(self) -> list[Request]:
         """What it would ask a language model first, as far as that is known beforehand."""
         return []
+
+
+def evidence_at(view: View, step: int, card: TaskCard) -> Evidence:
+    """Where it was, with the values of the variables there (those that are finite)."""
+    values = zip(card.variable_names, view.states[step], strict=True)
+    state = {name: float(value) for name, value in values if math.isfinite(value)}
+    return Evidence(episode=view.index, step=step, state=state)

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from unstuck.explainers.base import Explainer
     from unstuck.workspace import Workspace
 
-_STAGE = "unstuck.stages.explain"
+_HERE = "unstuck.explainers"
 _BUILT_IN = {
-    "llm": f"{_STAGE}.llm:LLMExplainer",
-    "search": f"{_STAGE}.search:SearchExplainer",
-    "statemask": f"{_STAGE}.mask:StateMaskExplainer",
-    "rice": f"{_STAGE}.mask:RiceExplainer",
+    "llm": f"{_HERE}.llm.explainer:LLMExplainer",
+    "search": f"{_HERE}.search:SearchExplainer",
+    "statemask": f"{_HERE}.mask:StateMaskExplainer",
+    "rice": f"{_HERE}.mask:RiceExplainer",
     **dict.fromkeys(
-        ("random", "random-states", "random-actions", "random-terms"), f"{_STAGE}.scramble:ScrambledExplainer"
+        ("random", "random-states", "random-actions", "random-terms"), f"{_HERE}.scramble:ScrambledExplainer"
     ),
-    "several": "unstuck.explainers.several:Several",
-    "nothing": "unstuck.explainers.nothing:Nothing",
+    "several": f"{_HERE}.several:Several",
+    "nothing": f"{_HERE}.nothing:Nothing",
 }
 assert set(_BUILT_IN) == set(EXPLAINERS) - {"auto"}
 

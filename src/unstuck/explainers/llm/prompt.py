@@ -9,9 +9,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from unstuck.errors import LLMError
+from unstuck.explainers.llm.facts import AgentFacts, PromptData, as_fields, number
+from unstuck.explainers.llm.summary import Summary
 from unstuck.llm import estimate_tokens
-from unstuck.stages.explain.facts import AgentFacts, PromptData, as_fields, number
-from unstuck.stages.explain.summary import Summary
 from unstuck.tasks.card import TaskCard
 from unstuck.views import View
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from unstuck.config import RiceSettings, StateMaskSettings
 from unstuck.explainers import Explainer, Explanation
+from unstuck.explainers.base import evidence_at
 from unstuck.guidance import Advice, Guidance, Near, Provenance, scales_from
 from unstuck.masknet import MASK_FILE, Blinding, Objective, load_mask, save_mask, train_mask
-from unstuck.stages.explain.reply import evidence_at
 from unstuck.views import peaks, reward_scale, views_of
 
 RADIUS = 0.15

@@ -14,10 +14,10 @@ import numpy as np
 from unstuck.config import ExplainConfig, ScrambleSettings
 from unstuck.episodes import Episode
 from unstuck.explainers import Explainer, Explanation, make_explainer
+from unstuck.explainers.base import evidence_at
 from unstuck.guidance import Action, Advice, AnyOf, Clause, Condition, Near, Term, When
 from unstuck.llm import Request
 from unstuck.matching import Conditions, Terms
-from unstuck.stages.explain.reply import evidence_at
 from unstuck.tasks.card import Describer, TaskCard
 from unstuck.views import View, views_of
 from unstuck.workspace import Workspace

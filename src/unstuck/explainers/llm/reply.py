@@ -7,7 +7,6 @@ that a reply is sent back once with all that is wrong with it.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
@@ -15,13 +14,13 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
+from unstuck.explainers.base import evidence_at
 from unstuck.guidance import (
     TREATMENTS,
     Action,
     Advice,
     AnyOf,
     Condition,
-    Evidence,
     Guidance,
     ProgressMeasure,
     Provenance,
@@ -404,10 +403,3 @@ def chosen_treatments(asked: Sequence[ReplyTreatment], left_out: list[str]) -> t
             known = ", ".join(TREATMENTS)
             left_out.append(f"treatments: there is none called {treatment.name[:60]!r} (known: {known}); dropped")
     return tuple(found.values())
-
-
-def evidence_at(view: View, step: int, card: TaskCard) -> Evidence:
-    """Where it was, with the values of the variables there (those that are finite)."""
-    values = zip(card.variable_names, view.states[step], strict=True)
-    state = {name: float(value) for name, value in values if math.isfinite(value)}
-    return Evidence(episode=view.index, step=step, state=state)

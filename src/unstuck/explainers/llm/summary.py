@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from unstuck.agents.history import LearningCurve
-from unstuck.stages.explain.facts import (
+from unstuck.explainers.llm.facts import (
     BLOCK_PARTS,
     BLOCK_VARIABLES,
     BLOCKS,
@@ -25,8 +25,8 @@ from unstuck.stages.explain.facts import (
     fixed,
     number,
 )
-from unstuck.stages.explain.policy_facts import exploration_words, part_names, part_words
-from unstuck.stages.explain.selection import SELECTIONS, ranges_of
+from unstuck.explainers.llm.policy_facts import exploration_words, part_names, part_words
+from unstuck.explainers.llm.selection import SELECTIONS, ranges_of
 from unstuck.tasks.card import ActionSpec, TaskCard
 from unstuck.views import DROP_SPAN, View, peaks, reward_scale, same_returns
 

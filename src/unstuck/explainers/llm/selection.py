@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unstuck.stages.explain.facts import BLOCKS
+from unstuck.explainers.llm.facts import BLOCKS
 from unstuck.views import View, peaks
 
 ALIKE = 0.03

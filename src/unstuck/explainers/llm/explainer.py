@@ -11,16 +11,16 @@ from unstuck.config import ExplainConfig, PromptSettings
 from unstuck.diagnosis.panel import read_panel
 from unstuck.errors import BudgetError, LLMError
 from unstuck.explainers import Explainer, Explanation
+from unstuck.explainers.llm.facts import AgentFacts, Wanted
+from unstuck.explainers.llm.form import reply_schema
+from unstuck.explainers.llm.policy_facts import settings_words
+from unstuck.explainers.llm.prompt import build_prompt
+from unstuck.explainers.llm.recordings import recordings_of
+from unstuck.explainers.llm.reply import Reply, ReplyReader
 from unstuck.explainers.several import merged
 from unstuck.guidance import Guidance
 from unstuck.llm import Answer, Coach, Request, Usage
 from unstuck.run import Run, read_json
-from unstuck.stages.explain.facts import AgentFacts, Wanted
-from unstuck.stages.explain.form import reply_schema
-from unstuck.stages.explain.policy_facts import settings_words
-from unstuck.stages.explain.prompt import build_prompt
-from unstuck.stages.explain.recordings import recordings_of
-from unstuck.stages.explain.reply import Reply, ReplyReader
 from unstuck.views import views_of
 from unstuck.workspace import Workspace
 

@@ -15,10 +15,10 @@ from unstuck.branching.lockstep import Row, advance, stack
 from unstuck.config import SearchSettings
 from unstuck.episodes import Episode
 from unstuck.explainers import Explainer, Explanation
+from unstuck.explainers.base import evidence_at
+from unstuck.explainers.llm.facts import number
 from unstuck.guidance import Action, Advice, Guidance, Near, Provenance, scales_from
 from unstuck.snapshots import BranchPool
-from unstuck.stages.explain.facts import number
-from unstuck.stages.explain.reply import evidence_at
 from unstuck.tasks.card import Describer, TaskCard
 from unstuck.views import View, peaks, reward_scale, same_returns, views_of
 

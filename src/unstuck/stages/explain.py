@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from unstuck.explainers import Explainer, explainer_class, make_explainer
+from unstuck.explainers.llm.recordings import RECORDINGS_VARIABLE, recordings_of
 from unstuck.guidance import Guidance, load_guidance, save_guidance
 from unstuck.llm import Request
 from unstuck.methods import METHODS
 from unstuck.progress import Progress
 from unstuck.run import Draft, Run, alone, digest
-from unstuck.stages.explain.recordings import RECORDINGS_VARIABLE, recordings_of
 from unstuck.workspace import Workspace
 
 __all__ = ["RECORDINGS_VARIABLE", "asks", "chosen_explainer", "explain", "fingerprint", "prompts", "recordings_of"]

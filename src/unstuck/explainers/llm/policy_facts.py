@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unstuck.agents import Agent
-from unstuck.stages.explain.facts import MODES, number
+from unstuck.explainers.llm.facts import MODES, number
 from unstuck.tasks.card import ActionSpec
 from unstuck.views import View
 

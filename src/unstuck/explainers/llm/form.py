@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from unstuck.explainers.llm.facts import Wanted
 from unstuck.guidance import TREATMENTS
-from unstuck.stages.explain.facts import Wanted
 from unstuck.tasks.card import TaskCard
 
 Schema = dict[str, Any]
