@@ -116,7 +116,7 @@ def test_suggestions_are_held_and_dropped_at_the_end_of_an_episode():
     assert path[at_wall : at_wall + 8] == [0, 1, 2, 3, 2, 1, 0, 1]
 
 
-def test_suggestions_are_executed_in_a_share_of_the_episodes_that_falls_to_zero():
+def test_suggestions_are_executed_in_a_share_of_the_environments_that_falls_to_zero():
     plan = Plan(execute=True, execute_share=0.5, execute_fade=0.5)
     made, _ = wrapped(CORRIDOR, plan, advice=(ALWAYS_RIGHT,), total=4000, n=200)
     part = made.part("execution")
@@ -127,7 +127,8 @@ def test_suggestions_are_executed_in_a_share_of_the_episodes_that_falls_to_zero(
     for first, second in zip(guided[::2], guided[1::2], strict=True):
         np.testing.assert_array_equal(first, second, "not within an episode")
     shares = [float(g.mean()) for g in guided[::2]]
-    np.testing.assert_allclose(shares, [0.5, 0.4, 0.3, 0.2, 0.1, 0.0], atol=0.1)
+    np.testing.assert_allclose(shares, [0.5, 0.4, 0.3, 0.2, 0.1, 0.0], atol=0.005)
+    assert all(g[: g.sum()].all() for g in guided), "the first ones"
     assert shares[-1] == 0
     own = np.zeros(200, dtype=np.int64)
     part.see(values, np.zeros(200, bool))

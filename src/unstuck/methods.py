@@ -63,9 +63,9 @@ class MethodSpec:
 
 IMITATE = 0.1
 """Coefficient of imitation, continuous actions."""
-EXECUTED, EXECUTED_UNTIL = 0.5, 0.5
-"""Agents with a replay buffer: share of the episodes in which suggestions are executed at first, and the share of
-training over which it falls to zero."""
+EXECUTED, EXECUTED_UNTIL, IMITATE_REPLAYED = 0.5, 1.0, 0.4
+"""Agents with a replay buffer: share of the environments in which suggestions are executed at first, and the share of
+training over which it falls to zero; coefficient of imitation, continuous actions (1 / 2.5, as TD3+BC has it)."""
 SHORT = 100
 """Steps of a short episode."""
 SMALL_BATCH = 64
@@ -106,13 +106,13 @@ def _unstuck(guidance: Guidance | None, setting: Setting) -> Plan:
 
 def _replaying(guidance: Guidance | None, setting: Setting) -> Plan:
     """Where a replay buffer is learnt from, whatever is done is experience: what verification lets pass is executed in
-    half of the episodes at first, in ever fewer of them, and in none in the last half of training. Suggestions are
-    imitated too where the critic agrees. Reward terms are added to what is sampled, at the rate of now."""
+    half of the environments at first, in ever fewer of them, and in none at the end. Suggestions are imitated too where
+    the critic agrees. Reward terms are added to what is sampled, at the rate of now."""
     plan = Plan(verified=True, execute=True, execute_share=EXECUTED, execute_fade=EXECUTED_UNTIL)
     if setting.discrete:
         return plan.having(imitate=0.3)
     terms = guidance is not None and bool(guidance.reward_terms)
-    return plan.having(imitate=IMITATE, only_helpful=True, terms=terms)
+    return plan.having(imitate=IMITATE_REPLAYED, only_helpful=True, terms=terms)
 
 
 def _racing(guidance: Guidance | None, setting: Setting) -> Plan:

@@ -5,9 +5,10 @@ construction: neither `predict` nor the update passes through here. How the log-
 stored is a setting, because the paper does not say.
 
 A learner with a replay buffer learns from whatever was done, so suggestions that are executed fill the buffer with
-demonstrations. There they are executed in some of the episodes only, ever fewer of them, so that what the policy does
-by itself is seen, too (as in jump-start reinforcement learning, Uchendu et al. 2023, or with a buffer that half of the
-samples of are prior data, Ball et al. 2023, arXiv 2302.02948).
+demonstrations. There they are executed in whole episodes of some environments, ever fewer of them, so that what the
+policy does by itself is seen, too (as in jump-start reinforcement learning, Uchendu et al. 2023; half of the samples
+being prior data is what Ball et al. 2023, arXiv 2302.02948, found best). It goes by environments and not by episodes,
+because episodes that go well may be a tenth as long as those of an agent that hovers until time is up.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class ExecutionSettings(PartSettings):
     execute: bool = False
     """Execute the suggested action instead of the policy's."""
     execute_share: float = Field(default=1.0, gt=0, le=1)
-    """With execute: the share of episodes in which it is done; in the others the policy does as it would."""
+    """With execute: the share of the environments in whose episodes it is done; in the others the policy does as it
+    would."""
     execute_fade: float = Field(default=0.0, ge=0, le=1)
     """With execute: the share of training over which that share falls to zero. 0: it stays."""
     log_prob: Literal["suggestion", "own", "mixed"] = "suggestion"
@@ -43,7 +45,8 @@ class ExecutionSettings(PartSettings):
 
 class Execution(Part):
     """Takes the action of the first advice that applies, and holds it for as many steps as the advice says. Whether it
-    does so is drawn for each episode."""
+    does so is decided when an episode begins: always in the first environments, by chance where their share is no
+    whole number of environments."""
 
     name = "execution"
     Settings = ExecutionSettings
@@ -64,7 +67,7 @@ class Execution(Part):
 
     @property
     def share(self) -> float:
-        """Of the episodes that begin now, those in which suggestions are executed."""
+        """Of the environments in whose episodes, if they begin now, suggestions are executed."""
         fade = self.settings.execute_fade
         left = max(0.0, 1.0 - self._now / (fade * self.context.total)) if fade else 1.0
         return self.settings.execute_share * left
@@ -74,7 +77,8 @@ class Execution(Part):
         self.seen += len(found)
         self.hits += int(np.count_nonzero(found >= 0))
         if (share := self.share) < 1.0:
-            drawn = self._rng.random(len(found)) < share  # as many numbers at each step, whatever begins
+            # As many numbers at each step, whatever begins.
+            drawn = np.arange(len(found)) + self._rng.random(len(found)) < share * len(found)
             self._guided = np.where(begun, drawn, self._guided)
             found = np.where(self._guided, found, -1)
         self._now += len(found)
