@@ -107,12 +107,16 @@ def _unstuck(guidance: Guidance | None, setting: Setting) -> Plan:
 def _replaying(guidance: Guidance | None, setting: Setting) -> Plan:
     """Where a replay buffer is learnt from, whatever is done is experience: what verification lets pass is executed in
     half of the environments at first, in ever fewer of them, and in none at the end. Suggestions are imitated too where
-    the critic agrees. Reward terms are added to what is sampled, at the rate of now."""
+    the critic agrees. Reward terms are added to what is sampled, at the rate of now; episodes are cut short where the
+    coach asks for it, because what is to be shown may take longer."""
     plan = Plan(verified=True, execute=True, execute_share=EXECUTED, execute_fade=EXECUTED_UNTIL)
     if setting.discrete:
         return plan.having(imitate=0.3)
-    terms = guidance is not None and bool(guidance.reward_terms)
-    return plan.having(imitate=IMITATE_REPLAYED, only_helpful=True, terms=terms)
+    plan = plan.having(imitate=IMITATE_REPLAYED, only_helpful=True)
+    if guidance is None or not guidance.reward_terms:
+        return plan
+    cut = any(t.name == "short-episodes" for t in guidance.treatments)
+    return plan.having(terms=True, short_episodes=SHORT if cut else 0)
 
 
 def _racing(guidance: Guidance | None, setting: Setting) -> Plan:
