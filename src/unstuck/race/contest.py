@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unstuck.race.competitors import TRUNK
 from unstuck.race.entry import Entry
 from unstuck.race.schedule import FEWEST, Rungs, climbs, forecast, optimistic, plan_rungs
 from unstuck.race.track import Track
 
-SHORTEST = 8_000
-"""Environment steps below which a first rung says nothing: the critic's warm-up takes most of them."""
+SHORTEST = 16_000
+"""Environment steps below which a first rung says little: the critic's warm-up takes 6000 of them."""
 EARLY_SHARE = 0.6
 """Of what losers may take, the part of those that go on from where the agent is, where others are tried too."""
 MOST_LATE = 2
-"""Competitors that begin from the bottom, where the budget is worth many episodes; else one."""
-PATIENCE, PATIENCE_ALONE = 0.12, 0.25
-"""Share of the budget for which each of them is trained before it is judged: of several, and of a single one."""
+"""Competitors that begin from the bottom, where the budget is worth many episodes."""
+PATIENCE = 0.25
+"""Share of the budget for which each of them is trained before it is judged."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,12 @@ class Contest:
 
     def run(self) -> tuple[Entry, list[Entry]]:
         """Who trains with what is left, and those that could go on in its place: the best of those that go on from the
-        agent, and the trunk."""
+        agent, and the trunk; of the trunk itself the best of the others."""
         winner, base = self._decide()
-        rivals = [e for e in self.early if e is not winner and e.points and (e is base or e.name == TRUNK)]
-        return winner, rivals
+        raced = [e for e in self.early if e is not winner and e.points]
+        if winner is self.trunk:
+            return winner, sorted(raced, key=lambda e: -forecast(self.track.curve(e), self.track.total))[:1]
+        return winner, [e for e in raced if e is base or e is self.trunk]
 
     def _decide(self) -> tuple[Entry, Entry]:
         track, trunk = self.track, self.trunk
@@ -72,13 +73,14 @@ class Contest:
         return racing[0]
 
     def _treated(self, best: Entry) -> Entry:
-        """Who goes on where plain PPO came out best, but is flat: nothing is lost by a treatment that was beaten by no
-        more than chance, and plain PPO may still be asked for again."""
+        """Who goes on where plain PPO came out best, but does not surely get on: nothing is lost by a treatment that
+        was beaten by little, because most of them lose something at first, and plain PPO may still be asked for
+        again."""
         track = self.track
-        if best.name != TRUNK or track.rises(best):
+        if best is not self.trunk or self._moves(best):
             return best
         others = [e for e in self.early if e.points and e is not best]
-        near = track.curve(best).level - track.slack
+        near = track.curve(best).level - 2 * track.slack
         level, other = max(((track.curve(e).level, e) for e in others), key=lambda each: each[0], default=(0.0, best))
         if other is best or level < near:
             return best
@@ -86,30 +88,44 @@ class Contest:
         other.back()
         return other
 
+    def _moves(self, entry: Entry) -> bool:
+        """Whether it is heading for clearly more than the agent returned. Of the trunk that must be sure, because an
+        agent that is stuck should not be left to plain PPO for a lucky start."""
+        track = self.track
+        if entry is self.trunk:
+            return climbs(track.curve(entry), *track.before, track.total)
+        return track.rises(entry)
+
     def _try_late(self, base: Entry) -> Entry:
-        """What begins from the bottom is tried where nothing else gets the agent moving, and given the time that it
-        takes to show; returns who goes on."""
+        """What begins from the bottom is tried where nothing else gets the agent moving, one after the other, each
+        given the time that it takes to show; returns who goes on. They are not compared with each other: what keeps
+        half of the old weights is ahead at first, and behind in the end."""
         track, late = self.track, self.late
-        moving = next((e for e in (base, self.trunk) if track.rises(e)), None)
+        moving = next((e for e in (base, self.trunk) if self._moves(e)), None)
         if moving is not None:
             for entry in late:
                 entry.out(f"not tried: {moving.name} is on its way without it")
             track.show("nothing begins from the bottom")
             return base
-        share = PATIENCE if len(late) > 1 else PATIENCE_ALONE
-        steps = min(max(self.rungs.first, int(share * track.budget)), track.room // len(late))
-        if steps < track.quantum:
-            return base
-        track.train(late, steps // track.quantum * track.quantum)
-        best = track.drop(late, 1, "from the bottom")[0]
-        curve, heading = track.curve(best), forecast(track.curve(base), track.total)
-        if optimistic(curve, track.total) < heading:
-            best.out(f"at best heading for {optimistic(curve, track.total):.4g}, {base.name} for {heading:.4g}")
+        heading = forecast(track.curve(base), track.total)
+        for number, entry in enumerate(late):
+            steps = (
+                min(max(self.rungs.first, int(PATIENCE * track.budget)), track.room) // track.quantum * track.quantum
+            )
+            if steps < track.quantum:
+                entry.out("not tried: there is no room left for it")
+                continue
+            track.train([entry], steps)
+            reach = optimistic(track.curve(entry), track.total)
+            if reach >= heading:
+                for other in late[number + 1 :]:
+                    other.out(f"not tried: {entry.name} has more to come than {base.name}")
+                base.out(f"heading for {heading:.4g}, {entry.name} has more to come")
+                track.show("from the bottom")
+                return entry
+            entry.out(f"at best heading for {reach:.4g}, {base.name} for {heading:.4g}")
             track.show("from the bottom")
-            return base
-        base.out(f"heading for {heading:.4g}, {best.name} has more to come")
-        track.show("from the bottom")
-        return best
+        return base
 
 
 def lay_out(track: Track, early: int, late: bool) -> Rungs:
@@ -128,9 +144,9 @@ def contest(track: Track, entered: list[Entry], *, trunk_first: bool) -> Contest
     late = [e for e in entered if e not in early]
     rungs = lay_out(track, len(early), bool(late))
     track.episodes = rungs.episodes
-    most_late = MOST_LATE if track.long else 1
-    if rungs.first * len(entered) >= track.budget:
-        most_late = 0
+    # On a short budget there is no time for what begins from the bottom beside what is guided.
+    short = 0 if any(e.competitor.guided for e in early[: rungs.entered]) else 1
+    most_late = MOST_LATE if track.long else short
     for entry in [*early[rungs.entered :], *late[most_late:]]:
         entry.out("not entered: there is no room for it in this budget")
     return Contest(track, early[: rungs.entered], late[:most_late], rungs, trunk_first)

@@ -61,7 +61,7 @@ class Race:
         if track.config.treatments:
             competitors = named(track.config.treatments, opinions)
         else:
-            signs = signs_of(track.space, [g for g, _ in self.guidances], track.budget)
+            signs = signs_of(track.space, [g for g, _ in self.guidances], track.budget, long=track.long)
             competitors = entries(signs)
             # Who is stuck by all that is known of it should not be left to plain PPO for a lucky start.
             self.trunk_first = signs.verdict != "stuck"

@@ -39,6 +39,8 @@ class Signs:
     agent_steps: int = 0
     """For how many environment steps the agent was trained; 0 if that is not known."""
     budget: int = 0
+    long: bool = False
+    """The budget is worth many episodes."""
 
     @property
     def well(self) -> bool:
@@ -57,7 +59,7 @@ def entries(signs: Signs) -> list[Competitor]:
     if not signs.on_policy:  # what treats an actor of PPO's kind is not for it
         return [competitor(name) for name in (TRUNK, *opinions, *(n for n in _late(signs) if n == "afresh"))]
     early = sorted(_early(signs, opinions), key=lambda name: -_promise(name, signs))
-    return [competitor(name) for name in dict.fromkeys([TRUNK, *early, *_late(signs)])]
+    return [competitor(name) for name in dict.fromkeys([TRUNK, *early, *_late(signs, opinions)])]
 
 
 def _early(signs: Signs, opinions: Sequence[str]) -> list[str]:
@@ -79,17 +81,27 @@ def _promise(name: str, signs: Signs) -> float:
     return votes
 
 
-def _late(signs: Signs) -> list[str]:
-    """What begins from the bottom: what the coach names first; else training afresh first where the budget is twice
-    what the agent was trained for, because with half of it that is learnt again, and the rest goes beyond."""
-    late = ["transplant+shrink-and-perturb"]
-    if signs.agent_steps == 0 or signs.budget >= AFRESH_SHARE * signs.agent_steps:
-        late.insert(0 if 0 < 2 * signs.agent_steps <= signs.budget else 1, "afresh")
+def _late(signs: Signs, opinions: Sequence[str] = ()) -> list[str]:
+    """What begins from the bottom, in the order in which it is tried.
+
+    Under the coach's guidance training afresh learns about twice as fast, so it comes first where the budget is long.
+    Without a coach episodes are cut, if the panel asks for that, which is a part of his guidance too. Else what the
+    coach names first; else training afresh comes first where the budget is twice what the agent was trained for,
+    because with half of it that is learnt again, and the rest goes beyond.
+    """
+    kept = "transplant+shrink-and-perturb"
+    if 0 < signs.budget < AFRESH_SHARE * signs.agent_steps:
+        return [kept]
+    cut = ["short-episodes"] if "short-episodes" in signs.asked else []
+    new = "+".join(["afresh", *(opinions[:1] or cut)])
+    if opinions and signs.long:
+        return [new, kept]
+    late = [new, kept] if 0 < 2 * signs.agent_steps <= signs.budget else [kept, new]
     wished = signs.wished
     return sorted(late, key=lambda n: min((i for i, w in enumerate(wished) if w in n.split("+")), default=len(wished)))
 
 
-def signs_of(space: Workspace, guidances: Sequence[Guidance], budget: int) -> Signs:
+def signs_of(space: Workspace, guidances: Sequence[Guidance], budget: int, *, long: bool = False) -> Signs:
     """By the run's panel, which `collect` left there, and the coach's first opinion."""
     panel: Panel = read_panel(space.run.root) or diagnose_run(space)
     wished = [t.name for guidance in guidances for t in guidance.treatments]
@@ -97,7 +109,7 @@ def signs_of(space: Workspace, guidances: Sequence[Guidance], budget: int) -> Si
         verdict=panel.verdict, asked=panel.treatments, wished=tuple(dict.fromkeys(wished)),
         clipped=any(map(panel.has_fault, CLIPPED)),
         on_policy=algorithm_of(space.agent).on_policy, guidances=len(guidances),
-        agent_steps=int(space.agent.hyperparameters.get("num_timesteps") or 0), budget=budget,
+        agent_steps=int(space.agent.hyperparameters.get("num_timesteps") or 0), budget=budget, long=long,
     )  # fmt: skip
 
 
