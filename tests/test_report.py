@@ -275,7 +275,7 @@ def test_cost_and_reproduction(page):
     assert "Fewer than five seeds" in page.text
     for name in ("python", "stable-baselines3", "torch", "gymnasium"):
         assert name in page.text
-    settings = unescape(re.search(r"--config.*?<pre>(.*?)</pre>", page.html, re.S)[1])
+    settings = unescape(re.search(r"--config.*?<pre[^>]*>(.*?)</pre>", page.html, re.S)[1])
     assert RunConfig.model_validate(tomllib.loads(settings)).train.late_checkpoints == 3
 
 

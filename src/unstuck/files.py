@@ -205,6 +205,21 @@ def _acquire(folder: Path, key: str) -> _Held:
     return mine
 
 
+def in_use(folder: Path) -> str:
+    """Who works on a folder just now, in words; '' if nobody does. Nobody is kept waiting by asking."""
+    with _GUARD:
+        if os.path.realpath(folder) in _HELD:
+            return "this process works on it"
+    lock = FileLock(os.path.join(os.path.realpath(folder), LOCK), timeout=0, thread_local=False)
+    try:
+        with lock:
+            return ""
+    except Timeout:
+        return _in_use(folder).partition(";")[0]
+    except OSError:
+        return ""
+
+
 def _in_use(folder: Path) -> str:
     who = "another process"
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):

@@ -141,6 +141,10 @@ class Verdict(_Model):
     note: str = ""
 
 
+Decision = Literal["accepted", "rejected", "edited", "written"]
+"""What a person did with a piece of advice or a term in a review."""
+
+
 class Advice(_Model):
     """One piece of advice. It applies where `when` holds, or within `near`; where both are None, at the exact
     state of the evidence (the paper's look-up table)."""
@@ -159,6 +163,8 @@ class Advice(_Model):
     """Implicit reward of being in the state, in units of the task's reward scale."""
     verdict: Verdict = Verdict(status="untested")
     enabled: bool = True
+    decision: Decision | None = None
+    """Of a person, in a review (`unstuck review`); None where nobody decided. What counts is `enabled`."""
 
     @model_validator(mode="after")
     def _applies_somewhere(self) -> Advice:
@@ -184,6 +190,9 @@ class Term(_Model):
     cap: float = Field(gt=0, allow_inf_nan=False)
     when: When = ()
     why: str = ""
+    enabled: bool = True
+    decision: Decision | None = None
+    """As of advice."""
 
     @model_validator(mode="after")
     def _one_side(self) -> Term:
@@ -213,6 +222,12 @@ class ProgressMeasure(_Model):
     aggregate: Literal["last", "max", "mean"] = "last"
     """How the values along a branch become one number."""
     why: str = ""
+
+    @model_validator(mode="after")
+    def _all_count(self) -> Progress:
+        if not all(t.enabled for t in self.terms):
+            raise ValueError("terms of the progress measure cannot be switched off; leave them out")
+        return self
 
 
 class Treatment(_Model):
@@ -267,6 +282,22 @@ class Guidance(_Model):
     def active(self) -> tuple[Advice, ...]:
         """The advice that may touch training: enabled, and not found harmful."""
         return tuple(a for a in self.advice if a.enabled and a.verdict.status != "harmful")
+
+    @property
+    def active_terms(self) -> tuple[Term, ...]:
+        """The reward terms that may enter training: those that are enabled."""
+        return tuple(t for t in self.reward_terms if t.enabled)
+
+    def as_used(self) -> dict[str, Any]:
+        """As JSON, without what changes nothing in training: who decided what, and terms that are switched off. What
+        was trained once is known by this."""
+        data = self.model_dump(mode="json")
+        data["reward_terms"] = [t for t in data["reward_terms"] if t["enabled"]]
+        for piece in data["advice"]:
+            del piece["decision"]
+        for term in (*data["reward_terms"], *(data["progress"] or {"terms": ()})["terms"]):
+            del term["enabled"], term["decision"]
+        return data
 
 
 def problems(guidance: Guidance, card: TaskCard) -> list[str]:
@@ -341,6 +372,15 @@ def validation_message(error: ValidationError) -> str:
 MOST_BYTES = 16 * 2**20
 
 
+def strict_json(text: str | bytes) -> Any:
+    """JSON in which no name stands twice in one object.
+
+    Raises:
+        ValueError, RecursionError: it is none.
+    """
+    return json.loads(text, object_pairs_hook=_once)
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Of two entries with the same name the second would silently win."""
     found = dict(pairs)
@@ -360,7 +400,7 @@ def load_guidance(path: Path, card: TaskCard | None = None) -> Guidance:
     try:
         if Path(path).stat().st_size > MOST_BYTES:
             raise GuidanceError(f"{path} is larger than {MOST_BYTES >> 20} MiB; no guidance is")
-        data: Any = json.loads(Path(path).read_bytes().decode("utf-8-sig"), object_pairs_hook=_once)
+        data: Any = strict_json(Path(path).read_bytes().decode("utf-8-sig"))
     except OSError as error:
         again = " `unstuck explain RUN` makes advice.json anew, `unstuck verify RUN` guidance.json."
         hint = again if isinstance(error, FileNotFoundError) else ""

@@ -99,7 +99,7 @@ def _unstuck(guidance: Guidance | None, setting: Setting) -> Plan:
     if setting.discrete:
         return Plan(verified=True, imitate=0.3, thaw=0.3)
     plan = Plan(verified=True, thaw=0.1)
-    if guidance is not None and guidance.reward_terms:
+    if guidance is not None and guidance.active_terms:
         return plan.having(terms=True, imitate=IMITATE, only_helpful=True, short_episodes=SHORT)
     return plan.having(imitate=IMITATE, only_helpful=True)
 
@@ -126,7 +126,7 @@ def _racing(guidance: Guidance | None, setting: Setting) -> Plan:
         return _replaying(guidance, setting)
     if setting.discrete:
         return Plan(verified=True, imitate=0.3)
-    if guidance is None or guidance.reward_terms:
+    if guidance is None or guidance.active_terms:
         return Plan(verified=True, terms=True, short_episodes=SHORT)
     return Plan(verified=True, imitate=IMITATE, only_helpful=True)
 

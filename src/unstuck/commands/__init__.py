@@ -36,6 +36,7 @@ COMMANDS = {
     "verify": Command("Try the advice in the simulator; keep what does no harm.", "stages:stage"),
     "train": Command("Refine the agent with PPO under guidance, and plain PPO beside it.", "stages:stage"),
     "evaluate": Command("Score agents without guidance, with intervals.", "stages:stage"),
+    "review": Command("Go through the advice on a page: accept, edit, reject, write your own.", "review:review"),
     "report": Command("Write the run as one HTML page.", "stages:stage"),
     "prompt": Command(
         "Show the exact prompts and an estimate, before anything is spent; or export them.", "exchanges:prompt"

@@ -85,7 +85,7 @@ class Advisor:
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        return self._guidance.reward_terms
+        return self._guidance.active_terms
 
     @cached_property
     def _matcher(self) -> Any:

@@ -104,7 +104,7 @@ class Plan:
         return self.selection.advice(guidance)
 
     def reward_terms(self, guidance: Guidance) -> tuple[Term, ...]:
-        return guidance.reward_terms if self.terms else ()
+        return guidance.active_terms if self.terms else ()
 
     def trial(self, guidance: Guidance) -> Literal["nothing", "together", "each"]:
         """What of the advice is worth trying in the simulator before training.

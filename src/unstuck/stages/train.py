@@ -74,7 +74,7 @@ def fingerprint(run: Run, job: Job) -> str:
         del shared["late_share"]  # what was trained before there was this setting stays trained
     return digest(
         run.agent_path, run.vecnormalize_path, run.config.task, shared, job.arm, job.seed, job.steps,
-        job.plan.changed(), job.guidance.model_dump(mode="json") if job.guidance else None,
+        job.plan.changed(), job.guidance.as_used() if job.guidance else None,
         *([run.root / "explain" / MASK_FILE] if job.plan.restart_at == "fresh" else []),
         *(_later(run, job) if job.rounds > 1 else []),
         *([run.config.race, job.race, *run.opinion_paths] if job.race is not None else []),

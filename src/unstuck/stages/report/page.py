@@ -18,6 +18,7 @@ from unstuck.results import CONTROL, MODES
 from unstuck.stages.report import words
 from unstuck.stages.report.cost import cost_tables
 from unstuck.stages.report.data import RunData
+from unstuck.stages.report.entering import Entering
 from unstuck.stages.report.figures import curves_figure, scores_figure
 from unstuck.stages.report.frames import Frames, render_frames
 from unstuck.stages.report.outcome import outcome_of
@@ -28,6 +29,11 @@ from unstuck.stages.report.rounds import round_tables
 from unstuck.stages.report.words import Words, arm_name
 from unstuck.stats import Interval
 from unstuck.tasks.card import Describer
+
+DECIDED = {
+    "accepted": "accepted by a person", "rejected": "rejected by a person", "edited": "edited by a person",
+    "written": "written by a person",
+}  # fmt: skip
 
 
 def render(data: RunData) -> str:
@@ -57,6 +63,7 @@ def context(data: RunData) -> dict[str, Any]:
     run, guidance = data.run, data.guidance
     describer = _describer(data)
     text = Words(describer.card if describer else None)
+    entering = Entering(run.config, guidance, describer.card if describer else None) if guidance else None
     episodes = EpisodeSet(run.root / "collect")
     return {
         "outcome": outcome_of(data),
@@ -73,7 +80,7 @@ def context(data: RunData) -> dict[str, Any]:
         "guidance_file": data.guidance_file,
         "guidance_problem": data.guidance_problem,
         "card": describer.card if describer else None,
-        **_advice(guidance, text, _values(describer, episodes), _frames(data, episodes)),
+        **_advice(guidance, text, _values(describer, episodes), _frames(data, episodes), entering),
         "set_verdict": _verdict(guidance.set_verdict) if guidance else None,
         "verify_facts": data.facts("verify"),
         "verify_steps": record.env_steps if (record := data.record("verify")) else None,
@@ -166,12 +173,14 @@ def _coach(guidance: Guidance, data: RunData) -> str:
     return f"the language model {model}" if model else "a language model"
 
 
-def _advice(guidance: Guidance | None, text: Words, values: np.ndarray | None, frames: Frames) -> dict[str, Any]:
+def _advice(
+    guidance: Guidance | None, text: Words, values: np.ndarray | None, frames: Frames, entering: Entering | None
+) -> dict[str, Any]:
     if guidance is None:
         lists: dict[str, Any] = {k: [] for k in ("states", "rules", "terms", "checked", "dropped")}
         return lists | {"progress": None, "frame_problem": ""}
     names = list(text.names)
-    shown = [_piece(a, text, frames.urls) for a in guidance.advice]
+    shown = [_piece(a, text, frames.urls, entering) for a in guidance.advice]
     by_kind = {k: [p for p, a in zip(shown, guidance.advice, strict=True) if a.kind == k] for k in ("state", "rule")}
     for piece, share in zip(by_kind["rule"], _rule_shares(guidance, values, names), strict=True):
         piece["share"] = share
@@ -180,7 +189,8 @@ def _advice(guidance: Guidance | None, text: Words, values: np.ndarray | None, f
         "states": by_kind["state"],
         "rules": by_kind["rule"],
         "terms": [
-            {"words": text.term(t), "why": t.why, "share": s, "mean": m}
+            {"words": text.term(t), "why": t.why, "share": s, "mean": m,
+             "enabled": t.enabled, "used": t.enabled, "decision": DECIDED.get(t.decision or "", "")}
             for t, s, m in zip(guidance.reward_terms, shares, means, strict=True)
         ],
         "progress": None if guidance.progress is None else {
@@ -194,8 +204,9 @@ def _advice(guidance: Guidance | None, text: Words, values: np.ndarray | None, f
     }  # fmt: skip
 
 
-def _piece(advice: Advice, text: Words, frames: Mapping[str, str]) -> dict[str, Any]:
+def _piece(advice: Advice, text: Words, frames: Mapping[str, str], entering: Entering | None) -> dict[str, Any]:
     evidence = advice.evidence
+    entry = entering.of(advice) if entering else None
     return {
         "id": advice.id,
         "kind": "rule" if advice.kind == "rule" else "critical state",
@@ -208,8 +219,10 @@ def _piece(advice: Advice, text: Words, frames: Mapping[str, str]) -> dict[str, 
         "meaning": text.meaning(advice.action) if advice.action else "",
         "reward": None if advice.reward is None else f"{advice.reward:+.2g}",
         "verdict": _verdict(advice.verdict),
-        "used": advice.enabled and advice.verdict.status != "harmful",
+        "used": entry.enters if entry else advice.enabled and advice.verdict.status != "harmful",
+        "unused_why": entry.why if entry and not entry.enters else "",
         "enabled": advice.enabled,
+        "decision": DECIDED.get(advice.decision or "", ""),
         "frame": frames.get(advice.id),
         "share": None,
     }

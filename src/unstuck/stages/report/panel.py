@@ -59,14 +59,15 @@ def _race(race: RaceVerdict) -> dict[str, Any]:
     pairs = (("the agent before", race.over_original), ("plain PPO, continued for as long", race.over_trunk))
     return {
         "why": race.why,
-        "ladder": [_rank(rank, handed) for rank in race.ladder],
+        "ladder": [rank_row(rank, handed) for rank in race.ladder],
         "test": [_gain(race.finalist, other, gain, race.level) for other, gain in pairs if gain is not None],
         "budget": f"{race.charged.total:,} of {race.budget:,} environment steps: "
         + ", ".join(f"{stage} {steps:,}" for stage, steps in race.charged.items()) + ".",
     }  # fmt: skip
 
 
-def _rank(rank: Rank, handed: str) -> dict[str, Any]:
+def rank_row(rank: Rank, handed: str) -> dict[str, Any]:
+    """A competitor's row; `handed` names the one that was handed over."""
     css, word = _PLACE[rank.status]
     return {
         "name": rank.name, "reason": rank.reason, "note": rank.note, "css": css, "word": word,

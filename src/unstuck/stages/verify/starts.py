@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -64,17 +64,26 @@ def at_evidence(advice: Advice) -> bool:
 def evidence_problems(guidance: Guidance, seen: Sequence[View]) -> list[str]:
     """Evidence to start at that is outside the collected episodes: one sentence each, naming the field."""
     lengths = {v.index: len(v) for v in seen}
-    found = []
-    for i, advice in enumerate(guidance.advice):
-        where = advice.evidence
-        if where is None or not at_evidence(advice):
-            continue
-        field, length = f"advice[{i}] ({advice.id}).evidence", lengths.get(where.episode)
-        if length is None:
-            found.append(f"{field}.episode: there is no episode {where.episode}; there are 0 to {max(lengths)}")
-        elif where.step >= length:
-            found.append(f"{field}.step: {where.step} is not one of the steps 0 to {length - 1} of its episode")
-    return found
+    each = (evidence_problem(a, lengths, f"advice[{i}] ({a.id})") for i, a in enumerate(guidance.advice))
+    return [problem for problem in each if problem]
+
+
+def evidence_problem(advice: Advice, lengths: Mapping[int, int], where: str) -> str:
+    """Why the advice cannot start at its evidence, or ''.
+
+    Args:
+        lengths: index of a collected episode → its steps.
+        where: how to name the advice.
+    """
+    at = advice.evidence
+    if at is None or not at_evidence(advice):
+        return ""
+    field, length = f"{where}.evidence", lengths.get(at.episode)
+    if length is None:
+        return f"{field}.episode: there is no episode {at.episode}; there are 0 to {max(lengths)}"
+    if at.step >= length:
+        return f"{field}.step: {at.step} is not one of the steps 0 to {length - 1} of its episode"
+    return ""
 
 
 def _evidence(advice: Advice) -> tuple[int, int]:

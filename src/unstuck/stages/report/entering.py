@@ -1,0 +1,78 @@
+"""Which advice enters training, by the method of the run, and why the rest does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unstuck.config import RunConfig
+from unstuck.errors import GuidanceError
+from unstuck.guidance import Advice, Guidance
+from unstuck.guide.plan import Plan
+from unstuck.methods import METHODS, make_plan
+from unstuck.tasks.card import TaskCard
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Whether a piece of advice enters training."""
+
+    enters: bool
+    why: str
+    """In a sentence."""
+    by_verdict: bool = False
+    """Whether its verdict alone keeps it out."""
+
+
+class Entering:
+    """What the run's method makes of a guidance.
+
+    Args:
+        card: None where the task is not installed here; then nothing is known.
+    """
+
+    def __init__(self, config: RunConfig, guidance: Guidance, card: TaskCard | None):
+        self.guidance, self.method = guidance, METHODS[config.train.method].label
+        self.plan: Plan | None = None
+        if card is not None:
+            try:
+                self.plan = make_plan(config.train.method, config.train.guide, guidance, card.action.kind == "discrete")
+            except GuidanceError:
+                self.plan = None
+        self._used = {a.id for a in self.plan.advice(guidance)} if self.plan and self.plan.guided else set()
+
+    @property
+    def terms(self) -> bool | None:
+        """Whether reward terms enter training; None where it is not known."""
+        return bool(self.plan.terms) if self.plan else None
+
+    def of(self, advice: Advice) -> Entry | None:
+        """What becomes of a piece of advice; None where it is not known."""
+        plan = self.plan
+        if plan is None:
+            return None
+        if not advice.enabled:
+            return Entry(False, "switched off")
+        if advice.kind not in plan.kinds:
+            return Entry(False, f"the method {self.method} uses critical states only")
+        acts = advice.action is not None and bool(plan.execute or plan.imitate > 0)
+        rewards = advice.reward is not None and bool(plan.state_reward)
+        if not (acts or rewards or (plan.restart > 0 and advice.evidence is not None)):
+            if not plan.guided:
+                return Entry(False, f"the method {self.method} uses no advice")
+            what = "suggested actions" if advice.action is not None else "implicit rewards"
+            return Entry(False, f"the method {self.method} uses no {what} on this task")
+        if advice.id in self._used:
+            how = "executed" if plan.execute else "imitated" if acts else "rewarded" if rewards else "restarted at"
+            return Entry(True, f"its {'action is' if acts else 'state is'} {how} where it applies")
+        status = advice.verdict.status
+        if plan.only_helpful and status != "helpful":
+            return Entry(
+                False, f"only actions that are found helpful are imitated here, and it is {_word(status)}", True
+            )
+        if status == "harmful":
+            return Entry(False, "the simulator found it harmful", True)
+        return Entry(False, "true returns showed neither that it helps nor that it harms", True)
+
+
+def _word(status: str) -> str:
+    return "not tested" if status == "untested" else status
