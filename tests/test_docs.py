@@ -169,7 +169,7 @@ def test_architecture_gives_the_layers_of_the_import_contract():
 
 GUIDE = ROOT / "docs" / "guidance.md"
 MODELS = [
-    g.Guidance, g.Advice, g.Condition, g.AnyOf, g.Near, g.Evidence, g.Action, g.Term, g.Progress, g.Verdict,
+    g.Guidance, g.Advice, g.Condition, g.AnyOf, g.Near, g.Evidence, g.Action, g.Term, g.ProgressMeasure, g.Verdict,
     g.Provenance,
 ]  # fmt: skip
 EXAMPLES = re.findall(r"^```json (\w+) (\S+)\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.M | re.S)

@@ -224,7 +224,7 @@ class ProgressMeasure(_Model):
     why: str = ""
 
     @model_validator(mode="after")
-    def _all_count(self) -> Progress:
+    def _all_count(self) -> ProgressMeasure:
         if not all(t.enabled for t in self.terms):
             raise ValueError("terms of the progress measure cannot be switched off; leave them out")
         return self

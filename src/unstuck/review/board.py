@@ -14,6 +14,7 @@ from typing import Any
 from unstuck.episodes import EpisodeSet
 from unstuck.errors import GuidanceError, UnstuckError
 from unstuck.guidance import Advice, Evidence, Guidance, Term, Verdict, conditions_of
+from unstuck.methods import Setting
 from unstuck.review import decide
 from unstuck.review.film import Film, film, wanted_steps
 from unstuck.review.live import live
@@ -21,7 +22,7 @@ from unstuck.review.plots import ends_of, holds_plot, interval_plot, window_plot
 from unstuck.review.seen import Seen, Window
 from unstuck.run import Run
 from unstuck.stages.report import words
-from unstuck.stages.report.entering import Entering
+from unstuck.stages.report.entering import Entering, setting_for
 from unstuck.stages.report.panel import panel_context
 from unstuck.stages.report.words import Words
 from unstuck.tasks.card import Describer, TaskCard
@@ -42,6 +43,7 @@ class Task:
     run: Run
     describer: Describer | None
     seen: Seen
+    setting: Setting | None = None
     films: dict[tuple[int, int], Film] = field(default_factory=dict)
     """(episode, step) → its film, once drawn."""
 
@@ -68,9 +70,11 @@ def open_task(run: Run) -> Task:
     describer: Describer | None = None
     try:
         describer = open_describer(run.config.task)
-        return Task(run, describer, Seen(describer, EpisodeSet(run.root / "collect")))
+        setting = setting_for(run, describer.card)
+        return Task(run, describer, Seen(describer, EpisodeSet(run.root / "collect")), setting)
     except (UnstuckError, ValueError):
-        return Task(run, describer, Seen(None, EpisodeSet(run.root / "collect")))
+        setting = setting_for(run, describer.card if describer else None)
+        return Task(run, describer, Seen(None, EpisodeSet(run.root / "collect")), setting)
 
 
 class Board:
@@ -95,7 +99,7 @@ class Board:
 
     @cached_property
     def entering(self) -> Entering | None:
-        return Entering(self.run.config, self.guidance, self.task.card) if self.guidance else None
+        return Entering(self.run.config, self.guidance, self.task.setting) if self.guidance else None
 
     def context(self) -> dict[str, Any]:
         """Values of the whole page."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from unstuck.config import RunConfig
-from unstuck.errors import GuidanceError
+from unstuck.errors import GuidanceError, UnstuckError
 from unstuck.guidance import Advice, Guidance
 from unstuck.guide.plan import Plan
-from unstuck.methods import METHODS, make_plan
+from unstuck.methods import METHODS, Setting, make_plan, setting_of
+from unstuck.run import Run
 from unstuck.tasks.card import TaskCard
+from unstuck.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,15 @@ class Entering:
     """What the run's method makes of a guidance.
 
     Args:
-        card: None where the task is not installed here; then nothing is known.
+        setting: None where the task is not installed here; then nothing is known.
     """
 
-    def __init__(self, config: RunConfig, guidance: Guidance, card: TaskCard | None):
+    def __init__(self, config: RunConfig, guidance: Guidance, setting: Setting | None):
         self.guidance, self.method = guidance, METHODS[config.train.method].label
         self.plan: Plan | None = None
-        if card is not None:
+        if setting is not None:
             try:
-                self.plan = make_plan(config.train.method, config.train.guide, guidance, card.action.kind == "discrete")
+                self.plan = make_plan(config.train.method, config.train.guide, guidance, setting)
             except GuidanceError:
                 self.plan = None
         self._used = {a.id for a in self.plan.advice(guidance)} if self.plan and self.plan.guided else set()
@@ -72,6 +74,17 @@ class Entering:
         if status == "harmful":
             return Entry(False, "the simulator found it harmful", True)
         return Entry(False, "true returns showed neither that it helps nor that it harms", True)
+
+
+def setting_for(run: Run, card: TaskCard | None) -> Setting | None:
+    """What the run's plan depends on; None without the task. Where the agent cannot be read, it counts as one that
+    learns from its own rollouts."""
+    if card is None:
+        return None
+    try:
+        return setting_of(Workspace(run).agent, card)
+    except UnstuckError:
+        return Setting(discrete=card.action.kind == "discrete")
 
 
 def _word(status: str) -> str:

@@ -18,7 +18,7 @@ from unstuck.results import CONTROL, MODES
 from unstuck.stages.report import words
 from unstuck.stages.report.cost import cost_tables
 from unstuck.stages.report.data import RunData
-from unstuck.stages.report.entering import Entering
+from unstuck.stages.report.entering import Entering, setting_for
 from unstuck.stages.report.figures import curves_figure, scores_figure
 from unstuck.stages.report.frames import Frames, render_frames
 from unstuck.stages.report.outcome import outcome_of
@@ -63,7 +63,9 @@ def context(data: RunData) -> dict[str, Any]:
     run, guidance = data.run, data.guidance
     describer = _describer(data)
     text = Words(describer.card if describer else None)
-    entering = Entering(run.config, guidance, describer.card if describer else None) if guidance else None
+    entering = (
+        Entering(run.config, guidance, setting_for(run, describer.card if describer else None)) if guidance else None
+    )
     episodes = EpisodeSet(run.root / "collect")
     return {
         "outcome": outcome_of(data),
