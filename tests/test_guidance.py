@@ -18,7 +18,7 @@ from unstuck.guidance import (
     Evidence,
     Guidance,
     Near,
-    Progress,
+    ProgressMeasure,
     Term,
     Than,
     Treatment,
@@ -62,7 +62,7 @@ term = st.builds(
 whole = st.builds(
     Guidance, env_id=st.just("Toy-v0"), diagnosis=words, advice=st.lists(piece, max_size=4).map(tuple),
     reward_terms=st.lists(term, max_size=2).map(tuple),
-    progress=st.none() | st.builds(Progress, terms=st.tuples(term)),
+    progress=st.none() | st.builds(ProgressMeasure, terms=st.tuples(term)),
     treatments=st.lists(st.builds(Treatment, name=st.sampled_from(TREATMENTS), reason=words), max_size=2).map(tuple),
 )  # fmt: skip
 
