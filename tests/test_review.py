@@ -164,11 +164,11 @@ def test_what_changes_nothing_in_training_trains_nothing_again(run, desk):
 
 
 def test_rejected_terms_enter_no_training(run, desk):
-    from unstuck.methods import make_plan
+    from unstuck.methods import Setting, make_plan
 
     config = run.config.train
     desk.decide(now(run), "term", "0", "rejected")
-    plan = make_plan("unstuck", config.guide, load_guidance(run.guidance_path), False)
+    plan = make_plan("unstuck", config.guide, load_guidance(run.guidance_path), Setting(discrete=False))
     assert not plan.terms
     assert plan.having(terms=True).reward_terms(load_guidance(run.guidance_path)) == ()
 
