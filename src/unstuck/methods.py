@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from unstuck.algorithms import algorithm_of
-from unstuck.config import GuideConfig, Method, RunConfig
+from unstuck.config import GuideConfig, Method
 from unstuck.guidance import Guidance
 from unstuck.guide.base import parts
 from unstuck.guide.plan import Plan
@@ -208,10 +208,3 @@ def make_plan(method: Method, config: GuideConfig, guidance: Guidance | None, se
     plan = spec.plan(guidance, setting).having(**given)
     # Rules hold in many states and name none, so no table and no neighbourhood has them.
     return plan if plan.applies == "as-given" else plan.having(kinds=("state",))
-
-
-def without_race(config: RunConfig) -> RunConfig:
-    """The settings; with `--race.none`, one training by the method `unstuck` in place of a race."""
-    if not config.race.none or METHODS[config.train.method].race != ():
-        return config
-    return config.model_copy(update={"train": config.train.model_copy(update={"method": "unstuck"})})

@@ -8,7 +8,7 @@ With `--train.rounds`, training itself goes through the first four again from th
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ def open_run(
     progress: Progress | None = None,
     *,
     trust_run: bool = False,
+    named: Collection[str] | None = None,
 ) -> Run:
     """Make the run folder for an agent on a task, or open the one that is there.
 
@@ -44,19 +45,30 @@ def open_run(
     know of them (an old id for which another stands in, what was not read) is said to `progress`. `trust_run` confirms
     a folder that was made elsewhere (`unstuck.trust`).
 
+    Args:
+        named: fields of the section `train` that the user set, where method, steps and seeds are to be chosen to suit
+            the agent unless they are among them (`unstuck.choosing`); None: all settings stay as they are.
+
     Raises:
         AgentError, TaskError: if they cannot be loaded or do not fit.
         RunError: if the folder cannot be used.
         UnstuckError: if no agent of that name ships with Unstuck.
     """
+    from unstuck.algorithms import algorithm_of
+    from unstuck.choosing import settled, without_race
     from unstuck.intake import take_in
-    from unstuck.methods import without_race
 
-    taken = take_in(without_race(config))
+    taken, say = take_in(config), (progress or Progress.silent()).say
     for note in taken.notes:
-        (progress or Progress.silent()).say(note)
+        say(note)
+    if named is None:
+        config = without_race(taken.config)
+    else:
+        config, why = settled(taken.config, named, on_policy=algorithm_of(taken.agent).on_policy)
+        if why:
+            say(f"one training, no race: {why}")
     folder = Path(root) if root else default_folder(taken.agent.path, taken.config.task.env)
-    return Run.create(folder, taken.config, taken.files, trust=trust_run)
+    return Run.create(folder, config, taken.files, trust=trust_run)
 
 
 def diagnose(
@@ -218,12 +230,16 @@ def refine(
         env: Gymnasium id; may be left out for an RL Zoo folder or a shipped agent.
         llm: a model that pydantic-ai knows, `recorded`, or '' for the explainer without a language model.
         run: the run folder; by default runs/AGENT-ENV. A run that was interrupted there goes on.
-        steps: budget of environment steps of each arm.
-        seeds: one training run of each arm for each of them; a single number is one seed.
-        method: how guidance enters training, as `--method`.
+        steps: budget of environment steps of each arm; by default 500 000 for a race, else 100 000.
+        seeds: one training run of each arm for each of them; a single number is one seed. By default one for a race,
+            else three.
+        method: as `--method`. By default treatments race (`unstuck.race`), or it is one training by `unstuck`: for
+            agents that learn by replay, in several rounds, with fewer than 100 000 steps, and where
+            `config.race.none` says so.
         rounds: how often to collect, explain, verify and train, as `--rounds`.
         control: whether PPO is continued beside it, to compare with.
-        config: everything else that can be set; what is given above goes over it.
+        config: everything else that can be set; what is given above goes over it. Method, steps and seeds that it
+            leaves out are chosen as above.
         model: a pydantic-ai model object to ask instead of making one from `llm`'s name.
 
     Returns:
@@ -238,11 +254,25 @@ def refine(
     parts["agent"] = _updated(config.agent, agent=str(agent), vecnormalize=Path(vecnormalize) if vecnormalize else None)
     parts["llm"] = _updated(config.llm, model=llm)
     given = {"steps": steps, "seeds": _several(seeds), "method": method, "rounds": rounds, "control": control}
-    parts["train"] = _checked(config.train, {k: v for k, v in given.items() if v is not None})
-    opened = open_run(config.model_copy(update=parts), run, progress)
-    for note in preflight(opened, model=model):
-        (progress or Progress.silent()).say(note)
+    said = {k: v for k, v in given.items() if v is not None}
+    parts["train"] = _checked(config.train, said)
+    named = config.train.model_fields_set | set(said)
+    opened = open_run(config.model_copy(update=parts), run, progress, named=named)
+    prepare(opened, progress, model=model)
     return run_stages(opened, progress, model=model)
+
+
+def prepare(run: Run, progress: Progress | None = None, *, model: Any = None) -> None:
+    """See that a run can be done, and say what will run, before it begins.
+
+    Raises:
+        UnstuckError: it cannot; what `unstuck.preflight` finds.
+    """
+    from unstuck.pace import announcement
+
+    say = (progress or Progress.silent()).say
+    for note in filter(None, [*preflight(run, model=model), announcement(run)]):
+        say(note)
 
 
 def _several(seeds: int | Sequence[int] | None) -> tuple[int, ...] | None:

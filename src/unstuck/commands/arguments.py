@@ -107,6 +107,12 @@ def merged(config: RunConfig, options: BaseModel, **more: Any) -> RunConfig:
     return config.model_copy(update=parts)
 
 
+def named(args: list[str], section: str) -> set[str]:
+    """The fields of a section that flags among the arguments set, as Python has them."""
+    flags = (word.partition("=")[0].removeprefix(f"--{section}.") for word in args if word.startswith(f"--{section}."))
+    return {flag.removeprefix("no-").replace("-", "_").partition(".")[0] for flag in flags}
+
+
 def given(args: list[str], saved: RunConfig | None = None) -> tuple[RunConfig, dict[str, Any] | None, list[str]]:
     """Take --config FILE and --env-kwargs JSON out of the arguments. What the file sets goes over `saved`."""
     saved, kwargs, rest = saved or RunConfig(), None, []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unstuck.choosing import REFINE
 from unstuck.commands import COMMANDS
-from unstuck.commands.arguments import OfAgent, OfStage, given, merged, parse, progress, stage_args
+from unstuck.commands.arguments import OfAgent, OfStage, given, merged, named, parse, progress, stage_args
 from unstuck.commands.helping import short_help
 from unstuck.commands.talk import as_json
 from unstuck.config import RunConfig
@@ -26,10 +27,13 @@ def refine(command: str, args: list[str]) -> None:
     if {"-h", "--help"} & set(args):
         print(short_help(ALL))
         raise SystemExit(0)
-    saved, kwargs, args = given(["--help" if word == "--help-all" else word for word in args])
+    words = ["--help" if word == "--help-all" else word for word in args]
+    saved, kwargs, args = given(words, REFINE)
     kind = stage_args(OfAgent, ALL, saved, "All stages: collect, explain, verify, train, evaluate, report.")
     parsed = parse(kind, command, args)
-    run = _open(parsed, saved, kwargs)
+    from unstuck.pipeline import prepare
+
+    run = _open(parsed, saved, kwargs, named=saved.train.model_fields_set | named(args, "train"))
     prepare(run, progress())
     _finish(run, progress())
 
@@ -49,21 +53,15 @@ def collect(command: str, args: list[str]) -> None:
         _say_episodes(run, len(episodes))
 
 
-def prepare(run: Run, shown: Progress) -> None:
-    """See that the run can be done, before it begins."""
-    from unstuck.preflight import preflight
-
-    for note in preflight(run):
-        shown.say(note)
-
-
-def _open(parsed: Any, saved: RunConfig, kwargs: dict[str, Any] | None) -> Run:
+def _open(parsed: Any, saved: RunConfig, kwargs: dict[str, Any] | None, *, named: Collection[str] | None = None) -> Run:
     from unstuck.pipeline import open_run
 
     more = {"agent": {"agent": parsed.agent}}
     if kwargs is not None:
         more["task"] = {"env_kwargs": kwargs}
-    run = open_run(merged(saved, parsed.options_, **more), parsed.run, progress(), trust_run=parsed.trust_run)
+    run = open_run(
+        merged(saved, parsed.options_, **more), parsed.run, progress(), trust_run=parsed.trust_run, named=named
+    )
     return _forgotten(run, parsed.redo)
 
 
@@ -96,7 +94,7 @@ def stage(command: str, args: list[str]) -> None:
     parsed = parse(stage_args(OfStage, SECTIONS[command], saved, COMMANDS[command].help), command, args)
     run = _forgotten(run or parsed.open(), parsed.redo)
     import unstuck
-    from unstuck.methods import without_race
+    from unstuck.choosing import without_race
 
     run.configure(without_race(merged(run.config, parsed.options_)))
 

@@ -61,7 +61,8 @@ def train(run: Run, progress: Progress | None = None, *, model: Any = None) -> d
     say = progress.say if progress is not None and races and len(run.config.train.seeds) == 1 else None
     work = functools.partial(train_in_rounds, model=model, say=say)
     if say is not None:
-        return training.train(run, progress, work=work, workers=1)  # competitors are trained side by side
+        # Competitors are trained side by side, and the control beside all of them.
+        return training.train(run, progress, work=work, workers=1, beside=lambda job: job.race is None)
     agents = training.train(run, progress, work=work, workers=0 if model is None else 1)
     if progress is not None:
         _say(run, progress)

@@ -167,13 +167,19 @@ Work = Callable[[str, Job, str], tuple[str, float]]
 
 @alone
 def train(
-    run: Run, progress: Progress | None = None, *, work: Work | None = None, workers: int = 0
+    run: Run,
+    progress: Progress | None = None,
+    *,
+    work: Work | None = None,
+    workers: int = 0,
+    beside: Callable[[Job], bool] | None = None,
 ) -> dict[str, list[Path]]:
     """Train all arms and seeds that are not done yet; returns the refined agents of each arm, by seed.
 
     Args:
         work: what trains a job; by default `train_one`, which knows one round only.
         workers: training runs at once; 0: as configured.
+        beside: which jobs `train_one` trains in processes of their own, while `work` does the others.
 
     Raises:
         RunError: if verifying has not run, or the budget leaves no room for training.
@@ -195,17 +201,23 @@ def train(
     if todo and (slower := missed_speed(task.env, task.env_kwargs, backend)):
         progress.say(slower)
     waiting: list[Waiting] = []
+
+    def take(result: Result) -> None:
+        stage, seconds, error = result
+        if error is not None:
+            waiting.append(error)
+        else:
+            commit(run, next(j for j in todo if j.stage == stage), drafts[stage], seconds)
+
     if todo:
+        others = [job for job in todo if beside is not None and beside(job)]
+        calls = {j.stage: (str(run.root), j, str(drafts[j.stage].folder)) for j in todo}
         with progress.task("train", total) as bar, _watching(run, todo, bar):
-            calls = (delayed(_attempt)(work, str(run.root), job, str(drafts[job.stage].folder)) for job in todo)
             # One worker needs no other process; results come as they are ready, so that a kill loses only what runs.
             parallel = Parallel(n_jobs=workers, return_as="generator_unordered")
-            for stage, seconds, error in parallel(calls):
-                if error is not None:
-                    waiting.append(error)
-                    continue
-                job = next(j for j in todo if j.stage == stage)
-                commit(run, job, drafts[stage], seconds)
+            with _meanwhile([calls[job.stage] for job in others], take):
+                for result in parallel(delayed(_attempt)(work, *calls[j.stage]) for j in todo if j not in others):
+                    take(result)
     if waiting:
         raise _together(waiting)
     for job in jobs:
@@ -231,13 +243,37 @@ def _say_notes(run: Run, jobs: list[Job], progress: Progress) -> None:
 Waiting = LLMError | EnvironmentFaultError
 
 
-def _attempt(work: Work, root: str, job: Job, folder: str) -> tuple[str, float, Waiting | None]:
+Result = tuple[str, float, Waiting | None]
+"""Of one job: its stage, the seconds that it took, and what stopped it."""
+
+
+def _attempt(work: Work, root: str, job: Job, folder: str) -> Result:
     """In a worker process. A round without a reply, or an environment that fails, is told, not raised: it must not
     hold up other seeds."""
     try:
         return *work(root, job, folder), None
     except (LLMError, EnvironmentFaultError) as error:
         return job.stage, 0.0, error
+
+
+@contextmanager
+def _meanwhile(calls: list[tuple[str, Job, str]], take: Callable[[Result], None]) -> Iterator[None]:
+    """Train these jobs one after the other in a process of its own while the block runs, and wait for them at its end;
+    then `take` gets the results."""
+    if not calls:
+        yield
+        return
+    # A pool of its own: joblib's only one is for the competitors of a race.
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    pool = ProcessPoolExecutor(max_workers=1)
+    try:
+        results = [pool.submit(_attempt, train_one, *call) for call in calls]
+        yield
+        for result in results:
+            take(result.result())
+    finally:
+        pool.shutdown(kill_workers=True)
 
 
 def _together(errors: list[Waiting]) -> Waiting:
@@ -319,6 +355,12 @@ def _watching(run: Run, jobs: list[Job], bar: Bar) -> Iterator[None]:
 
 def trained_so_far(root: Path, job: Job) -> int:
     """Steps that a job under way, or just done, has trained; by its learning curves."""
+    if job.race is not None:
+        legs = (root / str(StageKey("race", job.arm, job.seed))).glob("*/*/curve.jsonl")
+        last: dict[str, int] = {}
+        for path in legs:
+            last[path.parts[-3]] = max(last.get(path.parts[-3], 0), trained_steps(path.parent))
+        return sum(last.values())
     if job.rounds > 1:
         rounds = round_folder(root, job, 1).parent
         parts = (

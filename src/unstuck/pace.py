@@ -1,0 +1,95 @@
+"""How long a run will take, roughly, and what it is: one sentence before it begins."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from unstuck.algorithms import algorithm_of
+from unstuck.config import TrainConfig
+from unstuck.methods import METHODS, SMALL_BATCH
+from unstuck.run import Run
+from unstuck.workers import one_thread
+from unstuck.workspace import Workspace
+
+WATCHED, MOST_STEPS = 0.25, 1000
+"""Seconds, and environment steps, for which one environment is watched; random actions, which nothing learns from."""
+ALONE = 0.6
+"""Share of a race's budget in which only one competitor trains, about: one core has work then."""
+
+
+def announcement(run: Run) -> str:
+    """What is about to be trained, with how many steps, and about how long; '' where all of it is done."""
+    config = run.config.train
+    spec, name = METHODS[config.method], config.name or config.method
+    if all(f"train/{name}/{seed}" in run.manifest.stages for seed in config.seeds):
+        return ""
+    space = Workspace(run)
+    seeds = f"seed {config.seeds[0]}" if len(config.seeds) == 1 else f"each of {len(config.seeds)} seeds"
+    what = "a race" if spec.race == () else f"{spec.label}, one training"
+    control = config.control and name != "ppo"
+    beside = " and the agent's own algorithm continued with as many beside it" if control else ""
+    pace = seconds_per_step(space, config, SMALL_BATCH if spec.race == () else config.batch_size)
+    long = "" if pace is None else f"; about {_words(pace * _chain(config, spec.race == (), control))} here"
+    return f"what will run: {what} within {config.steps:,} environment steps for {seeds}{beside}{long}"
+
+
+def _chain(config: TrainConfig, races: bool, control: bool) -> float:
+    """Environment steps that are trained one after the other, at best."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    work = config.steps * len(config.seeds) * (2 if control else 1) / min(cores, config.jobs or cores)
+    alone = config.steps * (ALONE + (1 - ALONE) / cores if races else 1)
+    return max(work, alone)
+
+
+def _words(seconds: float) -> str:
+    """`40 seconds`, `6 minutes`, `3 hours`: one digit or two, as that is all that is known."""
+    for unit, size in (("hour", 3600), ("minute", 60)):
+        if seconds >= 1.5 * size:
+            count = round(seconds / size)
+            return f"{count} {unit}s"
+    return "a minute" if seconds > 45 else f"{max(10, round(seconds, -1)):.0f} seconds"
+
+
+@one_thread()
+def seconds_per_step(space: Workspace, config: TrainConfig, batch_size: int) -> float | None:
+    """Seconds that one environment step of training takes on one core, about: the simulation's share by some steps of
+    one environment, the update's by some minibatches through matrices of the networks' shapes. None where networks
+    have other layers than matrices."""
+    agent = space.agent
+    shapes = [tuple(t.shape) for name, t in agent.state_dict.items() if name.endswith("weight") and t.ndim > 1]
+    if any(len(shape) > 2 for shape in shapes):
+        return None
+    passes = config.n_epochs / batch_size if algorithm_of(agent).on_policy else 1.0
+    return _simulation(space) + passes * _minibatch(shapes, batch_size)
+
+
+def _simulation(space: Workspace) -> float:
+    env = space.make_env()
+    try:
+        env.action_space.seed(0)
+        env.reset(seed=0)
+        begun, steps = time.perf_counter(), 0
+        while steps < MOST_STEPS and time.perf_counter() - begun < WATCHED:
+            over: Any = env.step(env.action_space.sample())
+            steps += 1
+            if over[2] or over[3]:
+                env.reset()
+        return (time.perf_counter() - begun) / steps
+    finally:
+        env.close()
+
+
+def _minibatch(shapes: list[tuple[int, ...]], size: int) -> float:
+    layers = [torch.nn.Linear(shape[1], shape[0]) for shape in shapes]
+    data = [torch.zeros(size, shape[1]) for shape in shapes]
+    times = []
+    for _ in range(12):
+        begun = time.perf_counter()
+        sum(torch.tanh(layer(x)).sum() for layer, x in zip(layers, data, strict=True)).backward()  # type: ignore[union-attr]
+        times.append(time.perf_counter() - begun)
+    return 2 * float(np.median(times))  # as much again for the loss and the optimiser
