@@ -43,8 +43,9 @@ CONTROL = "ppo"
 BEFORE = "before"
 """The agent as it was given, where arms are named."""
 VERDICT, DEPLOYED, STATISTICS = "verdict.json", "agent.zip", "agent.vecnormalize.pkl"
-RACE = "race.json"
 """At the top of the run folder: the verdict, the agent to use, and its observation statistics if it has any."""
+RACE, LADDER = "race.json", "ladder.json"
+"""What a race came to, in the folder of what it trained; and how it stands, in its own."""
 
 
 @dataclass(frozen=True, order=True)
@@ -254,6 +255,46 @@ class Rank(_Result):
     status: Literal["racing", "dropped", "winner"] = "racing"
     note: str = ""
     """Why it was dropped."""
+
+    def words(self) -> str:
+        """`-119 after 20,480 steps, heading for -110`, and why it is out; why it may help, while it was not trained."""
+        if not self.trained:
+            return self.reason or self.status
+        level = "not evaluated" if self.level is None else f"{self.level:.4g}"
+        text = f"{level} after {self.trained:,} steps"
+        if self.status == "dropped":
+            return f"{text}; dropped, {self.note}"
+        heading = f", heading for {self.forecast:.4g}" if self.forecast is not None and self.status == "racing" else ""
+        return f"{text}{heading}{'; the winner' if self.status == 'winner' else ''}"
+
+
+class Ladder(_Result):
+    """How a race stands: RUN/race/ARM/SEED/ladder.json, written anew after each rung."""
+
+    title: str = ""
+    seed: int = 0
+    spent: Charges = Charges()
+    """Environment steps of the race itself so far."""
+    budget: int = 0
+    """What the race may take, without what collecting and the coach took before it."""
+    usd: float | None = None
+    """What the coach has cost."""
+    ranks: tuple[Rank, ...] = ()
+    """Who is ahead first; the dropped ones last."""
+
+    def lines(self) -> list[str]:
+        """For people: a head, a line for each that was trained or waits, and one for all that were never tried and
+        share the reason."""
+        money = f", ${self.usd:.4f} for the coach" if self.usd else ""
+        head = f"race, seed {self.seed}: {self.title}; {self.spent.total:,} of {self.budget:,} steps{money}"
+        told: list[str] = []
+        left_out: dict[str, list[str]] = {}
+        for rank in self.ranks:
+            if rank.status == "dropped" and not rank.trained:
+                left_out.setdefault(rank.note, []).append(rank.name)
+            else:
+                told.append(f"  {len(told) + 1}. {rank.name}: {rank.words()}")
+        return [head, *told, *(f"  {', '.join(names)}: {note}" for note, names in left_out.items())]
 
 
 class RaceVerdict(_Result):

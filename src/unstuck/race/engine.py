@@ -49,11 +49,12 @@ class Race:
         """From the states to the test."""
         track = self.track
         self.operate()
+        track.show("who may race, by what the diagnosis says and the coach would try")
         fit_to_race = [e for e in track.entries if e.rank.status != "dropped"]
         winner, rivals = contest(track, fit_to_race, trunk_first=self.trunk_first).run()
         winner, finalist = finish(track, winner, rivals)
         winner.rank = winner.rank.model_copy(update={"status": "winner"})
-        track.show()
+        track.show("the winner is trained, the test comes last")
         return Finals(track, winner, finalist).run()
 
     def _entries(self) -> list[Entry]:

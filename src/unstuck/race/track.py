@@ -15,9 +15,9 @@ from unstuck.race.entry import Entry, place
 from unstuck.race.legs import LONGEST, Leg, curve_of, run_leg
 from unstuck.race.reserve import LONG, Reserve, reserve
 from unstuck.race.schedule import FEWEST, RISE, Curve, forecast, rank, slope_of
-from unstuck.results import MODES
+from unstuck.results import LADDER, MODES, Charges, Ladder
 from unstuck.rollout import time_limit
-from unstuck.run import Run, digest, write_json
+from unstuck.run import Run, digest
 from unstuck.workspace import Workspace
 
 RUNG_SEED = 3_000_000
@@ -206,22 +206,16 @@ class Track:
 
     # ------------------------------------------------------------------------------------------------ the ladder
 
-    def show(self, title: str = "") -> None:
+    def show(self, title: str) -> None:
         """The ladder, to the user and to ladder.json."""
-        taken = sum(self.spent.values())
-        order = sorted(self.entries, key=place)
-        paid = self._paid()
-        data = {"title": title, "spent": dict(self.spent), "budget": self.budget, "usd": paid}
-        write_json(self.home / "ladder.json", {**data, "ranks": [e.rank.as_json() for e in order]})
-        money = f", ${paid:.4f} for the coach" if paid else ""
-        head = f"race, seed {self.seed}: {title or 'the winner is trained'}"
-        self.say(f"{head}; {taken:,} of {self.budget:,} steps{money}")
-        for number, entry in enumerate(order, 1):
-            r = entry.rank
-            level = "-" if r.level is None else f"{r.level:.4g}"
-            note = f"dropped, {r.note}" if r.status == "dropped" else r.status
-            heading = f", heading for {r.forecast:.4g}" if r.forecast is not None and r.status != "dropped" else ""
-            self.say(f"  {number}. {r.name}: {level} after {r.trained:,} steps{heading} ({note})")
+        ranks = tuple(e.rank for e in sorted(self.entries, key=place))
+        spent = Charges(dict(self.spent))
+        ladder = Ladder(
+            title=title, seed=self.seed, spent=spent, budget=self.budget, usd=self._paid(), ranks=ranks
+        )  # fmt: skip
+        ladder.write(self.home / LADDER)
+        for line in ladder.lines():
+            self.say(line)
 
     def _paid(self) -> float | None:
         """What the coach has cost in dollars; None where nobody knows."""

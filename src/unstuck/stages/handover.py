@@ -7,8 +7,9 @@ How it is chosen, by the scores of evaluation (deterministic actions, as agents 
 2. Of that arm the seed with the highest mean over its late checkpoints.
 3. Of that seed the late checkpoint with the highest mean return; of equal ones the last.
 
-Where the run was a race, its own test chose already, within the budget of steps: evaluation has no say in it. Of
-several seeds the one is taken whose test shows the largest gain.
+Where the run was a race, its own test chose already, within the budget of steps; of several seeds the one is taken
+whose test shows the largest gain. Evaluation has a say in one case: PPO was continued beside it with the whole budget,
+and returns more in the same evaluation episodes, with a 95 % interval above zero. Then PPO continued it is.
 
 The best of several is somewhat lucky, so the numbers that are told are the arm's over all seeds, not the file's own.
 """
@@ -33,6 +34,7 @@ from unstuck.results import (
     AgentScores,
     Mode,
     RaceVerdict,
+    Returns,
     RunVerdict,
     Scores,
     Spread,
@@ -41,7 +43,7 @@ from unstuck.results import (
 )
 from unstuck.run import Run, digest
 from unstuck.stages.evaluate import SCORES
-from unstuck.stats import Interval, difference_interval
+from unstuck.stats import Interval, difference_interval, mean_interval
 
 MODE: Mode = "deterministic"
 
@@ -67,8 +69,11 @@ def hand_over(run: Run) -> RunVerdict | None:
         return None
     raced = _raced(run, scores)
     found, race = raced or (choose(scores), None)
+    why = race.why if race else _why(scores, found)
+    if race and (better := _control_instead(scores, found, race)):
+        found, why = better
     agent, statistics = _files(run, found)
-    verdict = _verdict(run, scores, found, race, statistics is not None)
+    verdict = _verdict(run, scores, found, race, why, statistics is not None)
     if _is_there(run, verdict, agent, statistics):
         return verdict
     # The verdict comes last: where there is one, its agent is in place.
@@ -79,13 +84,15 @@ def hand_over(run: Run) -> RunVerdict | None:
     return verdict
 
 
-def _verdict(run: Run, scores: Scores, found: Chosen, race: RaceVerdict | None, statistics: bool) -> RunVerdict:
+def _verdict(
+    run: Run, scores: Scores, found: Chosen, race: RaceVerdict | None, why: str, statistics: bool
+) -> RunVerdict:
     subject = subject_of(run, scores)
     return RunVerdict(
         chosen=found.arm, seed=found.seed, trained=found.trained, mode=MODE, subject=subject,
         returns={name: Spread.of(interval) for name, interval in _returns(scores).items()},
         differences={name: Spread.of(d) for name, d in differences(scores, subject).items()},
-        statistics=statistics, why=race.why if race else _why(scores, found), race=race,
+        statistics=statistics, why=why, race=race,
     )  # fmt: skip
 
 
@@ -112,6 +119,27 @@ def _raced(run: Run, scores: Scores) -> tuple[Chosen, RaceVerdict] | None:
     race, trained = max(found, key=lambda each: each[0].height)
     as_given = race.handed == "original" and race.noise == 1.0
     return (Chosen(BEFORE) if as_given else Chosen(arm, race.seed, trained)), race
+
+
+def _control_instead(scores: Scores, found: Chosen, race: RaceVerdict) -> tuple[Chosen, str] | None:
+    """The control's best policy and why, where it is better than what a race hands over; None where it is not."""
+    if CONTROL not in scores.arms:
+        return None
+    seeds = scores.arms[CONTROL].seeds
+    seed = max(sorted(seeds), key=lambda s: seeds[s].score(race.mode))
+    point = seeds[seed].checkpoints[-1]
+    handed: Returns = scores.before
+    if found.seed is not None:
+        handed = next(c for c in scores.arms[found.arm].seeds[found.seed].checkpoints if c.trained == found.trained)
+    pairs = min(len(point.of(race.mode)), len(handed.of(race.mode)))  # the same seeds, in the same order
+    gains = np.subtract(point.of(race.mode)[:pairs], handed.of(race.mode)[:pairs])
+    gain = mean_interval(gains.tolist())
+    if gain.low is None or gain.low <= 0:
+        return None
+    return Chosen(CONTROL, seed, point.trained), (
+        f"continued with the whole budget it returns more than what the race hands over ({race.name}): "
+        f"{gain.mean:+.4g} [{gain.low:.4g}, {gain.high:.4g}] in {pairs} paired episodes"
+    )
 
 
 def choose(scores: Scores) -> Chosen:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from unstuck.diagnosis import read_panel
 from unstuck.errors import RunError
-from unstuck.results import BEFORE, CONTROL, MODES, Mode, Scores, trainings
+from unstuck.results import BEFORE, CONTROL, MODES, VERDICT, Gain, Mode, RunVerdict, Scores, trainings
 from unstuck.run import Run
 from unstuck.stages.handover import MODE, differences, subject_of
 from unstuck.stages.report.data import RunData, read_run
@@ -70,13 +70,16 @@ def outcome(run: Run) -> Outcome:
 def outcome_of(data: RunData) -> Outcome:
     run, scores = data.run, data.scores
     verdict, note, way = _verdict(run, scores)
+    headline, race = _headline(run, scores), _race_of(run, scores)
+    if race is not None and way == "unknown":
+        headline, verdict, note, way = _of_race(race, scores)
     return Outcome(
         agent=Path(run.config.agent.agent).name or run.agent_path.name,
         task=run.config.task.env,
         rows=tuple(_rows(scores)) if scores else (),
         verdict=verdict,
         note=note,
-        headline=_headline(run, scores),
+        headline=headline,
         before=_beside_before(run, scores),
         why=_why(data),
         use=use_of(run),
@@ -133,6 +136,44 @@ def _headline(run: Run, scores: Scores | None) -> str:
              for way in _WORDS if (names := [n for n, w in ways.items() if w == way])]  # fmt: skip
     text = ", ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
+
+
+def _race_of(run: Run, scores: Scores | None) -> RunVerdict | None:
+    """The verdict on a race with a test, where that is what the run is about."""
+    if scores is None or not scores.arms or not (run.root / VERDICT).exists():
+        return None
+    verdict = RunVerdict.read(run.root / VERDICT)
+    tested = verdict.race is not None and verdict.race.over_original is not None
+    return verdict if tested and verdict.subject == subject_of(run, scores) else None
+
+
+def _of_race(verdict: RunVerdict, scores: Scores | None) -> tuple[str, str, str, Direction]:
+    """Headline, verdict, note and direction of a race of one seed: what its own test of paired episodes says."""
+    race = verdict.race
+    assert race is not None
+    assert race.over_original is not None
+    assert scores is not None
+    gain, trunk, sure = race.over_original, race.over_trunk, f"{100 * (1 - race.level):.3g} % confidence"
+
+    def words(g: Gain) -> str:
+        least = "" if g.low is None else f" (with {sure} at least {number(g.low)})"
+        return f"{g.mean:+.3g}{least}"
+
+    over = f"{words(gain)} over the agent before"
+    over += f", {words(trunk)} over plain PPO as far as that was trained" if trunk else ""
+    test = f"The race's test, {plural(gain.pairs, 'pair')} of fresh episodes ({race.mode}): {race.finalist} {over}."
+    note = ""
+    if CONTROL in scores.arms:
+        control = scores.interval(CONTROL, race.mode)
+        note = f"PPO continued with the whole budget returns {_mean(control)} ({plural(control.n, 'seed')})."
+    if verdict.chosen == CONTROL:
+        return "PPO continued is the best: use that.", test, note, "worse"
+    if race.handed == "finalist":
+        than = "before and plain PPO" if trunk else "before"
+        return f"Better than {than}, by the race's test.", test, note, "better"
+    if race.handed == "trunk":
+        return "Plain PPO returns more than before; nothing was shown to be better than both.", test, note, "unclear"
+    return "Nothing was shown to be better than the agent that you gave: keep it.", test, note, "unclear"
 
 
 def _beside_before(run: Run, scores: Scores | None) -> str:
