@@ -102,6 +102,11 @@ def stage(command: str, args: list[str]) -> None:
         from unstuck.pipeline import take_recorded
 
         take_recorded(run, progress())
+    if command == "train":
+        from unstuck.pace import announcement
+
+        if told := announcement(run):
+            progress().say(told)
     result = getattr(unstuck, command)(run, progress())
     if command == "evaluate":
         from unstuck.stages.handover import hand_over
