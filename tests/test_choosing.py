@@ -134,7 +134,7 @@ def test_the_control_trains_beside_the_race(tmp_path: Path, agent: Path, monkeyp
     arms = train(run, Progress(Console(file=out, width=200)))
     assert {arm: [path.exists() for path in paths] for arm, paths in arms.items()} == {"ppo": [True], "afresh": [True]}
     assert run.record("train/ppo/1").facts["charged"] == {"train": 1_024}
-    assert "race, seed 1: handed over: afresh" in out.getvalue()
+    assert "afresh: handed over: afresh" in out.getvalue()
     assert "train: 1" in out.getvalue().splitlines()[-2], "the bar counts what races train"
     assert Ladder.read(run.root / "race" / "afresh" / "1" / LADDER).ranks[0].status == "winner"
     # The same as alone.

@@ -259,7 +259,7 @@ class Rank(_Result):
     def words(self) -> str:
         """`-119 after 20,480 steps, heading for -110`, and why it is out; why it may help, while it was not trained."""
         if not self.trained:
-            return self.reason or self.status
+            return self.reason.partition(";")[0] or self.status
         level = "not evaluated" if self.level is None else f"{self.level:.4g}"
         text = f"{level} after {self.trained:,} steps"
         if self.status == "dropped":

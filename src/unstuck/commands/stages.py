@@ -237,7 +237,10 @@ class DemoArgs:
 def demo(command: str, args: list[str]) -> None:
     """`unstuck demo`."""
     from unstuck.demo import demo_run
+    from unstuck.pipeline import prepare
 
     parsed = parse(DemoArgs, command, args)
     shown = progress()
-    _finish(demo_run(parsed.run, shown), shown)
+    run = demo_run(parsed.run, shown)
+    prepare(run, shown)
+    _finish(run, shown)

@@ -17,7 +17,8 @@ EPISODES = HERE / "episodes"
 
 
 def demo_config() -> RunConfig:
-    """The demo's settings: three seeds, 45 000 environment steps for each arm, collecting and verifying counted."""
+    """The demo's settings: one race within 100 000 environment steps, collecting and verifying counted, and PPO
+    continued with as many beside it."""
     return RunConfig(
         task=TaskConfig(env="MountainCar-v0"),
         agent=AgentConfig(agent=str(AGENT)),
@@ -25,7 +26,7 @@ def demo_config() -> RunConfig:
         explain=ExplainConfig(prompt_version=1),
         llm=LLMConfig(model="recorded"),
         # With or without EnvPool, the same numbers.
-        train=TrainConfig(steps=45_000, backend="gymnasium"),
+        train=TrainConfig(method="race", steps=100_000, seeds=(1,), backend="gymnasium"),
     )
 
 

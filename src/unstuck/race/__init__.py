@@ -59,8 +59,6 @@ def train_race(root: str, job: Job, folder: str, *, say: Callable[[str], None] |
     track = Track(run, home, job.seed, job.steps, config, say=say or (lambda _: None), workers=cores())
     outcome = Race(track, opinions(run, job)).go()
     _leave(track, outcome, job, Path(folder))
-    if say is not None:
-        say(f"race, seed {job.seed}: handed over: {_name(outcome)}; {outcome.why}")
     return job.stage, time.monotonic() - begun
 
 
