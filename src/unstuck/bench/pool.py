@@ -6,6 +6,7 @@ On a cluster no disk is shared: a job's run folder travels with it, and what it 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import shutil
 import tempfile
@@ -109,7 +110,8 @@ def _connected(address: str | None) -> Any:
         raise UnstuckError("--backend ray needs Ray: pip install 'unstuck[ray]'") from error
     if not ray.is_initialized():
         try:
-            ray.init(address=address or os.environ.get("RAY_ADDRESS"), log_to_driver=False, logging_level="warning")
+            where = address or os.environ.get("RAY_ADDRESS")
+            ray.init(address=where, log_to_driver=False, logging_level=logging.WARNING)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UnstuckError(f"cannot reach the Ray cluster at {address or 'RAY_ADDRESS'}: {error}") from error
     return ray
