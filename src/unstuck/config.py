@@ -313,8 +313,16 @@ class RaceConfig(_Config):
     """Share of the budget that all who go on from where the agent is, and do not win, may take together."""
     reserve: float = Field(default=0.06, gt=0, lt=1)
     """Share of the budget kept for the last test."""
+    feedback: bool = False
+    """Ask the coach again after the first rung, with what came of its guidance; what it says then races too."""
     level: float = Field(default=0.05, gt=0, lt=0.5)
     """The winner is handed over only if it is better with this error probability (one-sided)."""
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what is off: what was raced before it could be set stays raced."""
+        data: dict[str, Any] = dump(self)
+        return data if self.feedback else {k: v for k, v in data.items() if k != "feedback"}
 
     @field_validator("treatments")
     @classmethod

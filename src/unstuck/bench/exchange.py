@@ -31,7 +31,7 @@ def export_prompts(plan: SuitePlan, path: Path) -> list[str]:
         known = _known(plan, run)
         asked = [*_prompts(run), *Recordings(run.root / "recordings").pending()]
         unanswered += [request for request in asked if known.find(request) is None]
-    for arm in _in_rounds(plan):
+    for arm in _asking_later(plan):
         known = _known(plan, arm)
         corrections = [r for r in Recordings(arm.recordings_path).pending() if len(r.messages) > 1]
         asked = [*(request for _, request in waiting(arm)), *corrections]
@@ -54,7 +54,7 @@ def import_replies(plan: SuitePlan, path: Path, *, provenance: str, model: str |
         if "explain" in run.manifest.stages and any(r.messages[0].content in openings for r in _prompts(run)):
             run.manifest.stages.pop("explain")
             run.configure(run.config)  # writes the manifest
-    for later in (round_ for arm in _in_rounds(plan) for round_ in later_rounds(arm)):
+    for later in (round_ for arm in _asking_later(plan) for round_ in later_rounds(arm)):
         if later.advice_path.exists() and any(r.messages[0].content in openings for r in _prompts(later)):
             later.forget("explain")
             later.advice_path.unlink()  # the arm's training depends on it, and is done anew with it
@@ -86,7 +86,7 @@ def _asking(plan: SuitePlan) -> Iterator[Run]:
             yield run
 
 
-def _in_rounds(plan: SuitePlan) -> Iterator[Run]:
+def _asking_later(plan: SuitePlan) -> Iterator[Run]:
     """Run folders of arms whose later rounds ask a language model."""
     for arm in plan.arms():
         if arm.asks and arm.config.train.rounds > 1 and (arm.root / "manifest.json").exists():

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -165,6 +166,7 @@ def adopt(arm: Run, source: Run) -> None:
         if stage == "explain":
             shutil.copyfile(source.advice_path, arm.advice_path)
             _adopt_opinions(arm, source)
+            _adopt_exchanges(arm, source, record.facts.get("recordings", ()))
         arm.manifest.stages[stage] = record
         arm.configure(arm.config)  # writes the manifest
 
@@ -175,6 +177,15 @@ def _adopt_opinions(arm: Run, source: Run) -> None:
         old.unlink()
     for path in source.opinion_paths:
         shutil.copyfile(path, arm.root / path.name)
+
+
+def _adopt_exchanges(arm: Run, source: Run, keys: Sequence[str]) -> None:
+    """What the explanation was read from, where the coach may be asked again."""
+    if not arm.config.race.feedback:
+        return
+    for path in (p for key in keys for p in source.recordings_path.glob(f"{key}-*.json")):
+        arm.recordings_path.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, arm.recordings_path / path.name)
 
 
 def _link(source: str, target: str) -> None:

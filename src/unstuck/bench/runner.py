@@ -281,8 +281,9 @@ def _train_jobs(plan: SuitePlan) -> list[BenchJob]:
             train = not run.done(training.stage, mark)
             if train or not run.done(score_stage(training), score_mark(run, mark)):
                 steps = training.expected if train else 0
-                # Later rounds ask a language model while they train.
-                replies = _recordings(plan) if training.rounds > 1 else ""
+                # Later rounds, and races with feedback, ask a language model while they train.
+                asks = training.rounds > 1 or run.config.race.feedback
+                replies = _recordings(plan) if asks else ""
                 where = (arm.task.name, str(run.root), arm.method)
                 jobs.append(BenchJob("train", *where, training.seed, steps, training, train, recordings=replies))
     order = {seed: i for i, seed in enumerate(plan.seeds)}

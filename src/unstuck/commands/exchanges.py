@@ -155,8 +155,7 @@ def _list(run: Run, store: Recordings) -> None:
     for r in store.discarded():
         print(f"{_line(r)}  (discarded)")
     for request in store.pending():
-        after = f"  corrects the reply to {_opening(request)}" if len(request.messages) > 1 else ""
-        print(f"{request.key}  waits for a reply{after}")
+        print(f"{request.key}  waits for a reply{_lineage(request)}")
     budget = Budget(run.config.llm, store)
     calls = budget.ledger.calls()
     if calls:
@@ -171,10 +170,14 @@ def _line(r: Recording) -> str:
     cost = "" if r.cost_usd is None else f"  ${r.cost_usd:.4f}"
     tokens = "" if r.tokens_out is None else f"  {r.tokens_in or 0} tokens in, {r.tokens_out} out"
     end = f"  ({r.finish_reason})" if r.finish_reason not in (None, "stop") else ""
-    after = f"  corrects the reply to {_opening(r.request)}" if len(r.messages) > 1 else ""
     sample = f"  sample {r.sample}" if r.sample else ""
     words = f"{r.key}  {r.created}  {r.model}  {r.provenance}  {len(r.reply)} characters"
-    return f"{words}{sample}{tokens}{cost}{end}{after}"
+    return f"{words}{sample}{tokens}{cost}{end}{_lineage(r.request)}"
+
+
+def _lineage(request: Request) -> str:
+    """Which exchange led to this one: a reply that is corrected, or of which it was told what came."""
+    return f"  follows {request.parent}" if request.parent else ""
 
 
 def _opening(request: Request) -> str:
@@ -253,5 +256,11 @@ def _import(parsed: RecordingsArgs, run: Run, store: Recordings) -> None:
 
 
 def _listed(store: Recordings) -> dict[str, Any]:
-    known = [{"key": r.key, "created": r.created, "model": r.model, "provenance": r.provenance} for r in store.all()]
+    known = [
+        {
+            "key": r.key, "created": r.created, "model": r.model, "provenance": r.provenance,
+            "follows": r.request.parent,
+        }
+        for r in store.all()
+    ]  # fmt: skip
     return {"recorded": known, "waiting": [request.key for request in store.pending()]}

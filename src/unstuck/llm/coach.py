@@ -97,7 +97,7 @@ class Coach:
 
     def ask(
         self,
-        prompt: str,
+        prompt: str | Request,
         output_type: type[T],
         *,
         sample: int = 0,
@@ -108,8 +108,9 @@ class Coach:
         """Send a prompt, and read the JSON object in the reply as `output_type`.
 
         Args:
-            prompt: says all that there is to say, the format of the reply included.
-            sample: distinguishes several replies to the same prompt.
+            prompt: says all that there is to say, the format of the reply included; or a whole conversation, that
+                ends with what is asked now.
+            sample: distinguishes several replies to the same prompt; a conversation has its own.
             check: the value's problems in words; empty if it is fine.
             salvage: see `Salvage`; tried, last reply first, once the reply has been sent back `retries` times.
             schema: JSON schema of the reply, for services that can be held to one.
@@ -119,7 +120,7 @@ class Coach:
             BudgetError: if a call could pass a cap, and no reply so far can be used.
             LLMError: if the model cannot be asked, or no reply can be used; says why.
         """
-        request = Request.of(prompt, sample)
+        request = Request.of(prompt, sample) if isinstance(prompt, str) else prompt
         for fresh in (self.config.fresh, True):
             talk = self._converse(request, output_type, check, schema, fresh)
             found = _usable(talk, check, salvage)

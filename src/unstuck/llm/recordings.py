@@ -19,11 +19,11 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from unstuck.errors import LLMError
 from unstuck.files import write_whole
@@ -38,12 +38,19 @@ LIVE = "api"
 
 
 class Message(BaseModel):
-    """One turn of a conversation, as plain text."""
+    """One turn of a conversation, as plain text, and the pictures that go with it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     role: Literal["user", "assistant"]
     content: str
+    pictures: tuple[Annotated[str, Field(pattern="^[0-9a-f]{64}$")], ...] = ()
+    """Digests of PNG files, which lie beside the recordings (`pictures.py`)."""
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = dump(self)
+        return data if self.pictures else {k: v for k, v in data.items() if k != "pictures"}
 
 
 @dataclass(frozen=True)
@@ -53,16 +60,19 @@ class Request:
     messages: tuple[Message, ...]
     sample: int = 0
     """Distinguishes several replies to the same conversation."""
+    follows: str = field(default="", compare=False)
+    """Key of the exchange that led to this one; it takes no part in the key."""
 
     @classmethod
-    def of(cls, prompt: str, sample: int = 0) -> Request:
+    def of(cls, prompt: str, sample: int = 0, pictures: Sequence[str] = (), follows: str = "") -> Request:
         """A single prompt as a request."""
-        return cls((Message(role="user", content=prompt),), sample)
+        return cls((Message(role="user", content=prompt, pictures=tuple(pictures)),), sample, follows)
 
     @property
     def sha256(self) -> str:
         """Hash of the canonical JSON of the conversation and the sample index, 64 hex digits."""
-        asked = {"messages": [[m.role, m.content] for m in self.messages], "sample": self.sample}
+        messages = [[m.role, m.content, *([list(m.pictures)] if m.pictures else [])] for m in self.messages]
+        asked = {"messages": messages, "sample": self.sample}
         text = json.dumps(asked, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -75,10 +85,20 @@ class Request:
         """All turns as one text, for estimates."""
         return "\n".join(m.content for m in self.messages)
 
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """Digests of those of all turns, in order."""
+        return tuple(p for m in self.messages for p in m.pictures)
+
+    @property
+    def parent(self) -> str:
+        """Key of the exchange that led to this one: the turn before, or what else it follows; '' for the first."""
+        return Request(self.messages[:-2], self.sample).key if len(self.messages) > 2 else self.follows
+
     def then(self, reply: str, answer: str) -> Request:
         """The conversation continued: the model's reply, then the user's next turn."""
         turns = (Message(role="assistant", content=reply), Message(role="user", content=answer))
-        return Request((*self.messages, *turns), self.sample)
+        return Request((*self.messages, *turns), self.sample, self.key)
 
 
 def key_for(messages: str | Sequence[Message], sample: int = 0) -> str:
@@ -116,14 +136,21 @@ class Recording(BaseModel):
     notes: tuple[str, ...] = ()
     """What was not as it should have been, in words: settings that the provider does not take, a body that the client
     library could not read."""
+    follows: str = ""
+    """Key of the exchange that led to this one: in a later round, of the round before. '' for the first."""
     created: str
     """ISO 8601 date, or date and time."""
     provenance: str
     """`api`: asked for by this program. Otherwise how the reply got here, in words."""
 
+    @model_serializer(mode="wrap")
+    def _without_none(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = dump(self)
+        return data if self.follows else {k: v for k, v in data.items() if k != "follows"}
+
     @property
     def request(self) -> Request:
-        return Request(self.messages, self.sample)
+        return Request(self.messages, self.sample, self.follows)
 
     @property
     def is_live(self) -> bool:
@@ -140,7 +167,7 @@ def record(request: Request, reply: str, *, model: str, provenance: str, created
     """A recording of a reply to a request; `more` are further fields of `Recording`."""
     return Recording(
         key=request.key, prompt_sha256=request.sha256, messages=request.messages, sample=request.sample,
-        reply=reply, model=model, provenance=provenance, created=created, **more,
+        reply=reply, model=model, provenance=provenance, created=created, follows=request.follows, **more,
     )  # fmt: skip
 
 
@@ -206,6 +233,14 @@ class Recordings:
         """The writable folder's replies to one conversation, oldest first; with `model`, only of that model string."""
         found = [r for r in _read_all(self.folder, f"{key}-*.json") if model in (None, r.model)] if _is_key(key) else []
         return sorted(found, key=lambda r: (r.created, r.file_name))
+
+    def reply_to(self, key: str, model: str = "") -> Recording | None:
+        """A reply to the conversation with this key, from the first folder that has one; that of `model`, where there
+        are several."""
+        for folder in self.folders if _is_key(key) else ():
+            if found := list(_read_all(folder, f"{key}-*.json")):
+                return min(found, key=lambda r: (r.model != model, r.created, r.file_name))
+        return None
 
     def all(self, *, writable_only: bool = False) -> list[Recording]:
         """Every recording, by folder and name."""
@@ -278,6 +313,7 @@ class Recordings:
         """
         messages = [m.model_dump() for m in request.messages]
         data = {"format": FORMAT, "key": request.key, "sample": request.sample, "model": model}
+        data |= {"follows": request.follows} if request.follows else {}
         _write(self.folder / "pending" / f"{request.key}.json", {**data, "messages": messages})
 
     def pending(self) -> list[Request]:
@@ -304,7 +340,8 @@ class Recordings:
     def _read_pending(path: Path) -> tuple[Request, str]:
         data = _load(path)
         try:
-            request = Request(tuple(Message.model_validate(m) for m in data["messages"]), int(data["sample"]))
+            messages = tuple(Message.model_validate(m) for m in data["messages"])
+            request = Request(messages, int(data["sample"]), str(data.get("follows", "")))
             model = str(data.get("model", ""))
         except (ValidationError, LookupError, TypeError, ValueError) as error:
             raise _damaged(path, str(error)) from error

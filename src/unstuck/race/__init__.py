@@ -3,6 +3,7 @@
     competitors.py   treatments by name, alone and together
     entering.py      who races, and in which order
     screen.py        a first look at reward terms that costs no step
+    feedback.py      the coach asked again after the first rung; measure.py: what guidance did there
     schedule.py      who goes on and for how long: pure decisions
     legs.py          training and episodes, each in a folder of its own
     entry.py         a competitor under way
@@ -68,8 +69,8 @@ def opinions(run: Run, job: Job) -> list[tuple[Guidance, Plan]]:
     if job.guidance is None:
         return []
     card = open_describer(run.config.task).card
-    more = sorted(run.root.glob("guidance-[0-9]*.json"), key=lambda p: (len(p.name), p.name))
-    return [(guidance, job.plan) for guidance in (job.guidance, *(load_guidance(path, card) for path in more))]
+    more = (load_guidance(path, card) for path in run.opinion_paths)
+    return [(guidance, job.plan) for guidance in (job.guidance, *more)]
 
 
 def _name(outcome: Outcome) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from unstuck.race.entry import Entry
+from unstuck.race.feedback import ROOM, Feedback
 from unstuck.race.schedule import FEWEST, Rungs, climbs, forecast, optimistic, plan_rungs
 from unstuck.race.track import Track
 
@@ -33,6 +34,8 @@ class Contest:
     late: list[Entry]
     rungs: Rungs
     trunk_first: bool
+    feedback: Feedback | None = None
+    """Asks the coach again after the first rung."""
 
     @property
     def trunk(self) -> Entry:
@@ -66,11 +69,23 @@ class Contest:
             track.train(racing, self.rungs.first)
         for number, survivors in enumerate(self.rungs.survivors):
             track.train(racing, self.rungs.stop(number))
+            if number == 0:
+                racing = self._answered(racing)
             racing = track.drop(racing, survivors, f"rung {number + 1}")
             if survivors == 1:
                 racing = [self._treated(racing[0])]
             track.show(f"rung {number + 1} of {len(self.rungs.survivors)}")
         return racing[0]
+
+    def _answered(self, racing: list[Entry]) -> list[Entry]:
+        """With who is trained under what the coach says to the first rung, as far as the others are."""
+        newcomer = self.feedback.newcomer(racing) if self.feedback is not None else None
+        if newcomer is None:
+            return racing
+        self.track.entries.append(newcomer)
+        self.early.append(newcomer)
+        self.track.train([newcomer], self.rungs.stop(0))
+        return [*racing, newcomer]
 
     def _treated(self, best: Entry) -> Entry:
         """Who goes on where plain PPO came out best, but does not surely get on: nothing is lost by a treatment that
@@ -138,15 +153,20 @@ def lay_out(track: Track, early: int, late: bool) -> Rungs:
     return plan_rungs(track.budget, track.quantum, track.episode, early, share=share, shortest=shortest)
 
 
-def contest(track: Track, entered: list[Entry], *, trunk_first: bool) -> Contest:
-    """The contest of those that entered, as many as there is room for."""
+def contest(track: Track, entered: list[Entry], *, trunk_first: bool, feedback: Feedback | None = None) -> Contest:
+    """The contest of those that entered, as many as there is room for; with one place kept for what the coach says when
+    it is asked again."""
     early = [e for e in entered if track.alone or not e.competitor.late]
     late = [e for e in entered if e not in early]
-    rungs = lay_out(track, len(early), bool(late))
+    rungs = lay_out(track, len(early) + (feedback is not None), bool(late))
+    if feedback is not None and rungs.entered < ROOM:
+        track.say("the coach is not asked again: there is no room for it in this budget")
+        feedback, rungs = None, lay_out(track, len(early), bool(late))
     track.episodes = rungs.episodes
     # On a short budget there is no time for what begins from the bottom beside what is guided.
-    short = 0 if any(e.competitor.guided for e in early[: rungs.entered]) else 1
+    places = rungs.entered - (feedback is not None)
+    short = 0 if any(e.competitor.guided for e in early[:places]) else 1
     most_late = MOST_LATE if track.long else short
-    for entry in [*early[rungs.entered :], *late[most_late:]]:
+    for entry in [*early[places:], *late[most_late:]]:
         entry.out("not entered: there is no room for it in this budget")
-    return Contest(track, early[: rungs.entered], late[:most_late], rungs, trunk_first)
+    return Contest(track, early[:places], late[:most_late], rungs, trunk_first, feedback)

@@ -20,11 +20,13 @@ from unstuck.race import screen as screening
 from unstuck.race.contest import contest
 from unstuck.race.entering import entries, named, signs_of, usable
 from unstuck.race.entry import Entry
+from unstuck.race.feedback import Feedback
 from unstuck.race.finals import Finals, Outcome
 from unstuck.race.finish import finish
 from unstuck.race.legs import fit, gather
 from unstuck.race.track import Track
 from unstuck.results import Rank
+from unstuck.stages.explain import chosen_explainer
 from unstuck.views import View, views_of
 
 STATES_SHARE, MOST_STATES = 0.04, 12_000
@@ -51,11 +53,18 @@ class Race:
         self.operate()
         track.show("who may race, by what the diagnosis says and the coach would try")
         fit_to_race = [e for e in track.entries if e.rank.status != "dropped"]
-        winner, rivals = contest(track, fit_to_race, trunk_first=self.trunk_first).run()
+        winner, rivals = contest(track, fit_to_race, trunk_first=self.trunk_first, feedback=self._feedback()).run()
         winner, finalist = finish(track, winner, rivals)
         winner.rank = winner.rank.model_copy(update={"status": "winner"})
         track.show("the winner is trained, the test comes last")
         return Finals(track, winner, finalist).run()
+
+    def _feedback(self) -> Feedback | None:
+        """Where it is asked for, and there is a coach."""
+        track = self.track
+        if not track.config.feedback or not self.guidances or track.alone:
+            return None
+        return Feedback(track, self.guidances) if chosen_explainer(track.run) in ("llm", "several") else None
 
     def _entries(self) -> list[Entry]:
         track, opinions = self.track, len(self.guidances)

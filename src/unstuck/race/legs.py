@@ -31,8 +31,9 @@ from unstuck.guide.plan import Plan
 from unstuck.learner import Learner
 from unstuck.numpy_policy import numpy_policy
 from unstuck.race.competitors import Patient, competitor
+from unstuck.race.measure import Measure
 from unstuck.results import Mode
-from unstuck.rollout import run_episodes, time_limit
+from unstuck.rollout import Trace, run_episodes, time_limit
 from unstuck.run import Run, read_json, write_json
 from unstuck.treatments import NOTE, States, of_episodes, transplant, visit, with_weights
 from unstuck.vecenvs import make_vec_env
@@ -87,6 +88,8 @@ class Leg:
     """Of the evaluation episodes; the same for all competitors."""
     mode: Mode
     mark: str
+    measured: bool = False
+    """Whether it is kept what its guidance does in the evaluation episodes."""
 
     @property
     def folder(self) -> Path:
@@ -99,7 +102,8 @@ def run_leg(leg: Leg) -> dict[str, Any]:
 
     Returns:
         trained (of the whole), taken (environment steps that training took), returns of the evaluation episodes,
-        judged (steps that they took), notes, warnings, backend, engine, hit_rate, seconds.
+        judged (steps that they took), notes, warnings, backend, engine, hit_rate, seconds; of a leg that is measured
+        also `measured` (see `Measure`).
     """
     end_with_parent()
     return cell(leg.folder, leg.mark, lambda draft: _train(leg, draft))
@@ -121,8 +125,10 @@ def _train(leg: Leg, draft: Path) -> dict[str, Any]:
     outcome = learner.learn(first_step=0)
     learner.suspend(draft / SUSPENDED)
     found = {k: outcome[k] for k in ("warnings", "notes", "hit_rate", "backend", "engine", "trained")}
-    returns, steps = play(space, load_agent(draft / "agent.zip"), leg.seeds, leg.mode)
-    return {**found, "taken": outcome["trained"] - leg.begin, "returns": returns, "judged": steps}
+    measure = Measure(space.describer, leg.guidance, leg.plan) if leg.measured else None
+    returns, steps = play(space, load_agent(draft / "agent.zip"), leg.seeds, leg.mode, measure.add if measure else None)
+    more = {"measured": measure.facts()} if measure else {}
+    return {**found, "taken": outcome["trained"] - leg.begin, "returns": returns, "judged": steps, **more}
 
 
 def patient(space: Workspace, home: Path, seed: int) -> Patient:
@@ -186,19 +192,26 @@ def gather(root: str, home: str, seed: int, steps: int, mark: str) -> dict[str, 
     return cell(Path(home) / "states", mark, work)
 
 
-def play(space: Workspace, agent: Agent, seeds: Sequence[int], mode: Mode) -> tuple[list[float], int]:
+def play(
+    space: Workspace, agent: Agent, seeds: Sequence[int], mode: Mode, look: Callable[[Trace], None] | None = None
+) -> tuple[list[float], int]:
     """The agent's returns in whole episodes on the task's true reward, in the order of the seeds, and the environment
-    steps that they took."""
+    steps that they took. `look` is shown each episode, with its observations and actions."""
     if not seeds:
         return [], 0
     envs = [space.make_env() for _ in range(min(8, len(seeds)))]
     try:
         actor = policy_of(agent, envs[0].observation_space, envs[0].action_space)
         traces = run_episodes(
-            envs, numpy_policy(actor) or actor, seeds, deterministic=mode == "deterministic", keep=False,
+            envs, numpy_policy(actor) or actor, seeds, deterministic=mode == "deterministic", keep=look is not None,
             max_length=None if time_limit(envs[0]) else LONGEST,
         )  # fmt: skip
-        found = {trace.seed: (trace.total_reward, len(trace)) for trace in traces}
+        found = {}
+        for trace in traces:
+            found[trace.seed] = (trace.total_reward, len(trace))
+            if look is not None:
+                look(trace)
+                trace.forget()
     finally:
         for env in envs:
             env.close()

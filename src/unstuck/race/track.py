@@ -65,6 +65,7 @@ class Track:
 
     def _lay_out(self) -> None:
         self.entries, self.episodes = [], FEWEST
+        self.asked_usd: float | None = 0.0
         self.candidates = CANDIDATES if self.long else CANDIDATES - 1
         share = 1.0 if self.alone else WINNER_SHARE
         # What the winner trains, about: schedules and fading go by it.
@@ -135,10 +136,13 @@ class Track:
         seeds = tuple(RUNG_SEED + 1000 * (self.seed % 1000) + i for i in range(count))
         config = entry.competitor.train(self.run.config.train)
         guidance = entry.guidance.model_dump(mode="json") if entry.guidance else None
-        mark = self.mark(entry.name, entry.trained, stop, self.total, repr(entry.plan), guidance, config, seeds)
+        measured = ["measured"] if self.config.feedback else []
+        mark = self.mark(
+            entry.name, entry.trained, stop, self.total, repr(entry.plan), guidance, config, seeds, *measured
+        )
         return Leg(
             str(self.run.root), str(self.home), entry.name, self.seed, entry.trained, stop, self.total, entry.plan,
-            config, entry.guidance, seeds, self.config.mode, mark,
+            config, entry.guidance, seeds, self.config.mode, mark, self.config.feedback,
         )  # fmt: skip
 
     def mark(self, *parts: Any) -> str:
@@ -220,7 +224,8 @@ class Track:
     def _paid(self) -> float | None:
         """What the coach has cost in dollars; None where nobody knows."""
         record = self.run.manifest.stages.get("explain")
-        return None if record is None else record.facts.get("spent_usd")
+        explained = None if record is None else record.facts.get("spent_usd")
+        return None if explained is None or self.asked_usd is None else explained + self.asked_usd
 
 
 def _together(legs: Sequence[Leg], workers: int) -> list[dict[str, Any]]:

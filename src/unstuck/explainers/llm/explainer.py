@@ -48,8 +48,8 @@ class LLMExplainer(Explainer):
 
     def requests(self) -> list[Request]:
         """Exactly what `explain` asks first, one for each sample."""
-        prompt, first = self._prompt(), self.settings.sample
-        return [Request.of(prompt, first + i) for i in range(self.space.config.llm.samples)]
+        prompt, first, follows = self._prompt(), self.settings.sample, before(self.space.run)
+        return [Request.of(prompt, first + i, follows=follows) for i in range(self.space.config.llm.samples)]
 
     def _prompt(self) -> str:
         space = self.space
@@ -67,15 +67,14 @@ class LLMExplainer(Explainer):
         """
         card, llm = self.space.describer.card, self.space.config.llm
         reader = ReplyReader(views_of(self.space.episodes, self.space.describer), card)
-        schema = reply_schema(card, _wanted(self.space))
+        schema = reply_schema(card, wanted(self.space))
         found: list[tuple[Guidance, Answer[Reply]]] = []
         problems: list[LLMError] = []
         for request in self.requests():
             for coach in self._coaches():
                 try:
                     answer = coach.ask(
-                        request.messages[0].content, Reply, sample=request.sample, check=reader.check,
-                        salvage=reader.salvage, schema=schema,
+                        request, Reply, check=reader.check, salvage=reader.salvage, schema=schema,
                     )  # fmt: skip
                 except LLMError as problem:
                     problems.append(problem)
@@ -121,6 +120,17 @@ def _facts(found: list[tuple[Guidance, Answer[Reply]]]) -> dict[str, Any]:
     }
 
 
+def before(run: Run) -> str:
+    """Key of the exchange that the round before was explained by; '' where this is the first."""
+    later = run.manifest.round
+    if later is None:
+        return ""
+    outer = run.root / later.outer
+    earlier = Run(outer if later.number == 2 else run.root.parent / str(later.number - 1))
+    stage = earlier.manifest.stages.get("explain")
+    return next(reversed(stage.facts.get("recordings", ())), "") if stage is not None else ""
+
+
 def agent_facts(space: Workspace) -> AgentFacts:
     """What the prompt says of the agent."""
     settings = space.agent.hyperparameters
@@ -133,7 +143,7 @@ def agent_facts(space: Workspace) -> AgentFacts:
         settings=settings_words(space.agent),
         curve=_curve(space.run),
         panel=panel.as_text() if (panel := read_panel(space.run.root)) else "",
-        wanted=_wanted(space),
+        wanted=wanted(space),
     )
 
 
@@ -146,7 +156,7 @@ def _curve(run: Run) -> LearningCurve | None:
     return LearningCurve(tuple(data["steps"]), tuple(data["returns"]), data["source"])
 
 
-def _wanted(space: Workspace) -> Wanted:
+def wanted(space: Workspace) -> Wanted:
     """What the run's method reads of a reply, or all of it if that is asked for."""
     config = space.config
     if config.explain.ask_for == "all":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -41,6 +42,11 @@ def _environment() -> Environment:
 def render(data: PromptData, version: int = VERSION) -> str:
     """The text of the prompt."""
     return _environment().get_template(f"v{version}/prompt.j2").render(as_fields(data)).strip() + "\n"
+
+
+def render_file(name: str, fields: Mapping[str, Any]) -> str:
+    """Another text of the folder of prompts, filled in."""
+    return _environment().get_template(name).render(fields).strip() + "\n"
 
 
 def _levels() -> Iterator[tuple[int, int, int]]:
