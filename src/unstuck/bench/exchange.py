@@ -30,12 +30,12 @@ def export_prompts(plan: SuitePlan, path: Path) -> list[str]:
     for run in _asking(plan):
         known = _known(plan, run)
         asked = [*_prompts(run), *Recordings(run.root / "recordings").pending()]
-        unanswered += [request for request in asked if known.find(request) is None]
+        unanswered += _taken_over([request for request in asked if known.find(request) is None], known, store)
     for arm in _asking_later(plan):
         known = _known(plan, arm)
         corrections = [r for r in Recordings(arm.recordings_path).pending() if len(r.messages) > 1]
         asked = [*(request for _, request in waiting(arm)), *corrections]
-        unanswered += [request for request in asked if known.find(request) is None]
+        unanswered += _taken_over([request for request in asked if known.find(request) is None], known, store)
     return export_batch(unanswered, path, store, plan.suite.llm_config)
 
 
@@ -59,6 +59,13 @@ def import_replies(plan: SuitePlan, path: Path, *, provenance: str, model: str |
             later.forget("explain")
             later.advice_path.unlink()  # the arm's training depends on it, and is done anew with it
     return summary
+
+
+def _taken_over(requests: list[Request], known: Recordings, store: Recordings) -> list[Request]:
+    """The requests, once the pictures that go with them lie with the suite's replies."""
+    for digest in (picture for request in requests for picture in request.pictures):
+        store.save_picture(known.picture(digest))
+    return requests
 
 
 def _keys(store: Recordings) -> list[str]:

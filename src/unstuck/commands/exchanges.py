@@ -61,7 +61,7 @@ class RecordingsArgs:
 
 def prompt(command: str, args: list[str]) -> None:
     """`unstuck prompt`."""
-    from unstuck.llm import estimate_cost, estimate_tokens
+    from unstuck.llm import estimate_cost, estimate_request
     from unstuck.rounds import waiting
     from unstuck.stages.explain import prompts
 
@@ -75,7 +75,9 @@ def prompt(command: str, args: list[str]) -> None:
     if not (parsed.quiet or TALK.quiet or TALK.json):
         for request in requests:
             print(request.text)
-    tokens = sum(estimate_tokens(r.text) for r in requests)
+            for picture in request.pictures:
+                print(f"with {run.recordings_path / 'pictures' / picture}.png")
+    tokens = sum(estimate_request(r) for r in requests)
     cost = None
     if not (llm.is_none or llm.is_recorded):
         stated = llm.prices.cost(tokens, llm.max_output_tokens * len(requests))
@@ -88,7 +90,13 @@ def prompt(command: str, args: list[str]) -> None:
         f"Keys: {', '.join(r.key for r in requests)}",
         file=sys.stderr,
     )
-    as_json(lambda: {"prompts": [{"key": r.key, "text": r.text} for r in requests], "tokens": tokens, "cost_usd": cost})
+    as_json(
+        lambda: {
+            "prompts": [{"key": r.key, "text": r.text, "pictures": r.pictures} for r in requests],
+            "tokens": tokens,
+            "cost_usd": cost,
+        }
+    )
     if parsed.export:
         _export(run, requests, parsed.export, llm, parsed.format)
 
@@ -218,6 +226,8 @@ def _conversation(request: Request) -> None:
     for message in request.messages:
         print(f"# {'asked' if message.role == 'user' else 'replied'}")
         print(message.content)
+        for picture in message.pictures:
+            print(f"# with pictures/{picture}.png")
 
 
 def _discard(run: Run, store: Recordings, key: str) -> None:

@@ -13,7 +13,7 @@ own → if still invalid, salvaged or refused.
 
 * `config.py`: which model, and the caps. `addresses.py`: what an address may hold.
 * `recordings.py`: what is stored, how it is addressed, which reply counts.
-  `near.py`: prompts that differ by rounding only.
+  `near.py`: prompts that differ by rounding only. `pictures.py`: those that go with a prompt.
 * `ledger.py`: every call that was sent, whatever became of it. `budget.py`: estimates, and the caps against the ledger.
 * `raw.py`: what went over the wire. `bodies.py`: what a response's body says. `recovery.py`: replies from there.
 * `replies.py`: from text to a checked value.
@@ -26,12 +26,13 @@ own → if still invalid, salvaged or refused.
 from __future__ import annotations
 
 from unstuck.llm.batch import ImportSummary, export_batch, import_batch
-from unstuck.llm.budget import Budget, Spending, Usage, estimate_cost, estimate_tokens
+from unstuck.llm.budget import Budget, Spending, Usage, estimate_cost, estimate_request, estimate_tokens
 from unstuck.llm.coach import Answer, Coach
 from unstuck.llm.config import LLMConfig
 from unstuck.llm.recordings import Message, Recording, Recordings, Request, key_for
 
 __all__ = [
     "Answer", "Budget", "Coach", "ImportSummary", "LLMConfig", "Message", "Recording", "Recordings", "Request",
-    "Spending", "Usage", "estimate_cost", "estimate_tokens", "export_batch", "import_batch", "key_for",
+    "Spending", "Usage", "estimate_cost", "estimate_request", "estimate_tokens", "export_batch",
+    "import_batch", "key_for",
 ]  # fmt: skip

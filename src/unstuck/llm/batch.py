@@ -17,7 +17,8 @@ from typing import Any, Literal
 from unstuck.errors import LLMError
 from unstuck.llm.bodies import read_value
 from unstuck.llm.config import LLMConfig
-from unstuck.llm.recordings import LIVE, Recording, Recordings, Request, record
+from unstuck.llm.pictures import data_url
+from unstuck.llm.recordings import LIVE, Message, Recording, Recordings, Request, record
 
 Style = Literal["chat", "responses", "anthropic"]
 """Which service's batch file."""
@@ -34,10 +35,10 @@ def export_batch(
 ) -> list[str]:
     """Write requests as batch JSONL, and note them down as pending so that their replies can be imported.
 
-    Requests that occur twice are written once. Returns the keys, in order.
+    Requests that occur twice are written once; pictures go with them as data URLs. Returns the keys, in order.
 
     Raises:
-        LLMError: if a file cannot be written.
+        LLMError: if a file cannot be written, or a picture is missing.
     """
     config = config or LLMConfig()
     model = "" if config.is_recorded else config.model
@@ -45,7 +46,7 @@ def export_batch(
     lines = []
     for key, request in unique.items():
         recordings.save_pending(request, model)
-        line = _line(key, request, config, config.bare_model if model else UNNAMED_MODEL, style)
+        line = _line(key, request, recordings, config, config.bare_model if model else UNNAMED_MODEL, style)
         lines.append(json.dumps(line, ensure_ascii=False))
     try:
         Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -54,9 +55,28 @@ def export_batch(
     return list(unique)
 
 
-def _line(key: str, request: Request, config: LLMConfig, model: str, style: Style) -> dict[str, Any]:
+def _content(message: Message, recordings: Recordings, style: Style) -> str | list[dict[str, Any]]:
+    """Of one turn: its text, or its text and its pictures as the service wants them."""
+    if not message.pictures:
+        return message.content
+    parts: list[dict[str, Any]] = [{"type": "input_text" if style == "responses" else "text", "text": message.content}]
+    for png in (recordings.picture(digest) for digest in message.pictures):
+        url = data_url(png)
+        if style == "anthropic":
+            source = {"type": "base64", "media_type": "image/png", "data": url.partition(",")[2]}
+            parts.append({"type": "image", "source": source})
+        elif style == "responses":
+            parts.append({"type": "input_image", "image_url": url})
+        else:
+            parts.append({"type": "image_url", "image_url": {"url": url}})
+    return parts
+
+
+def _line(
+    key: str, request: Request, recordings: Recordings, config: LLMConfig, model: str, style: Style
+) -> dict[str, Any]:
     """One request as the service wants it."""
-    messages = [m.model_dump() for m in request.messages]
+    messages = [{"role": m.role, "content": _content(m, recordings, style)} for m in request.messages]
     more = {} if config.temperature is None else {"temperature": config.temperature}
     if style == "anthropic":
         body = {"model": model, "max_tokens": config.max_output_tokens, "messages": messages, **more}

@@ -13,6 +13,7 @@ from unstuck.llm.addresses import source_of
 from unstuck.llm.bodies import Body
 from unstuck.llm.config import LLMConfig
 from unstuck.llm.ledger import Call, Ledger, State
+from unstuck.llm.pictures import TOKENS as PICTURE_TOKENS
 from unstuck.llm.recordings import Recording, Recordings, Request
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,11 @@ def estimate_tokens(text: str) -> int:
             case _:
                 total += 1
     return total
+
+
+def estimate_request(request: Request) -> int:
+    """Number of tokens of a whole conversation, its pictures included."""
+    return estimate_tokens(request.text) + PICTURE_TOKENS * len(request.pictures)
 
 
 def estimate_cost(model: str, tokens_in: int, tokens_out: int, base_url: str | None = None) -> float | None:
@@ -168,7 +174,7 @@ class Budget:
 
     def worst_case(self, request: Request) -> Spending:
         """What one call may take at most, by estimate."""
-        tokens_in, tokens_out = estimate_tokens(request.text), self.config.max_output_tokens
+        tokens_in, tokens_out = estimate_request(request), self.config.max_output_tokens
         cost = self.cost(tokens_in, tokens_out)
         return Spending(1, tokens_in + tokens_out, cost or 0.0, int(cost is None))
 
@@ -250,7 +256,7 @@ def _tokens(recording: Recording) -> tuple[int, int]:
     """(in, out), estimated where the service did not say."""
     tokens_in, tokens_out = recording.tokens_in, recording.tokens_out
     return (
-        estimate_tokens(recording.request.text) if tokens_in is None else tokens_in,
+        estimate_request(recording.request) if tokens_in is None else tokens_in,
         estimate_tokens(recording.reply) if tokens_out is None else tokens_out,
     )
 

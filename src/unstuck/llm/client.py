@@ -19,7 +19,15 @@ from urllib.parse import urlsplit
 
 from pydantic_ai.direct import model_request_sync
 from pydantic_ai.exceptions import ModelHTTPError, ModelNotFoundError, ModelRequestRejectedError
-from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, ToolCallPart
+from pydantic_ai.messages import (
+    BinaryContent,
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    TextPart,
+    ToolCallPart,
+    UserPromptPart,
+)
 from pydantic_ai.models import Model, ModelRequestParameters, infer_model
 from pydantic_ai.output import OutputObjectDefinition
 from pydantic_ai.providers import infer_provider, infer_provider_class
@@ -33,7 +41,7 @@ from unstuck.llm.config import PROTOCOLS, LLMConfig
 from unstuck.llm.failures import COMPATIBLE_KEY, explain, is_passing, redacted
 from unstuck.llm.http import Exchange, KeepingClient
 from unstuck.llm.raw import RawStore
-from unstuck.llm.recordings import LIVE, Recording, Recordings, Request, record
+from unstuck.llm.recordings import LIVE, Message, Recording, Recordings, Request, record
 from unstuck.llm.replies import holds_object
 
 _EXTRAS = ("anthropic", "google")
@@ -172,6 +180,7 @@ class Question:
             BudgetError: if a call could pass a cap; it is not made then.
             LLMError: if the service cannot be reached, refuses, or takes too long.
         """
+        self._check_pictures()
         self.budget.check(self.request)
         # Written before money is spent: shows that the folder can be, and remains to be exported if the call fails.
         self.recordings.save_pending(self.request, self.config.model)
@@ -203,6 +212,29 @@ class Question:
                 self.say(f"{self.config.model}: busy or failing ({_short(error)}); trying again in {seconds:.0f} s")
                 time.sleep(seconds)
                 waited, pause = waited + seconds, min(2 * pause, LONGEST_PAUSE_S)
+
+    def _check_pictures(self) -> None:
+        """Before anything is sent: whether the model sees, as far as that is known.
+
+        Raises:
+            LLMError: if it does not, or a picture is missing.
+        """
+        profile: Any = self.live.model.profile
+        if self.request.pictures and not profile.get("supports_image_input", True):
+            raise LLMError(
+                f"{self.config.model} does not see pictures, so nothing was asked. Leave them out (--llm.frames 0), or "
+                "name a model that sees with --llm.model"
+            )
+        for digest in self.request.pictures:
+            self.recordings.picture(digest)
+
+    def _turn(self, message: Message) -> ModelMessage:
+        if message.role == "assistant":
+            return ModelResponse([TextPart(message.content)])
+        if not message.pictures:
+            return ModelRequest.user_text_prompt(message.content)
+        shown = [BinaryContent(self.recordings.picture(p), media_type="image/png") for p in message.pictures]
+        return ModelRequest([UserPromptPart([message.content, *shown])])
 
     def _interrupted(self) -> str:
         """What becomes of the call that was under way."""
@@ -276,10 +308,7 @@ class Question:
 
     def _send(self) -> ModelResponse:
         """One try. Where the model's requests do not go through our client, it is entered in the ledger here."""
-        history: list[ModelMessage] = [
-            ModelRequest.user_text_prompt(m.content) if m.role == "user" else ModelResponse([TextPart(m.content)])
-            for m in self.request.messages
-        ]
+        history = [self._turn(m) for m in self.request.messages]
         http = self.live.http
         if http is not None:
             http.exchange = self.exchange

@@ -61,6 +61,13 @@ class LLMConfig(BaseModel):
         "beside it. merged: one explanation of them all, advice in their order, reward terms at a share of their "
         "weight.",
     )
+    frames: int = Field(
+        default=0,
+        ge=0,
+        le=20,
+        description="For models that see: how many pictures go with the prompt, each a few "
+        "frames around a critical step; on tasks that can be drawn.",
+    )
     fresh: bool = Field(
         default=False,
         exclude=True,

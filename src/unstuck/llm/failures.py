@@ -15,6 +15,7 @@ from unstuck.llm.config import LLMConfig
 COMPATIBLE_KEY = "UNSTUCK_LLM_API_KEY"
 """Environment variable with the key for an OpenAI-compatible server. OpenAI's own key is not sent to others."""
 _TOO_LONG = re.compile(r"context.{0,20}(length|window|size)|maximum.{0,20}tokens|too (long|many tokens)", re.IGNORECASE)
+_OF_PICTURES = re.compile(r"image|picture|vision|multimodal|modalit", re.IGNORECASE)
 _TOO_LONG_HELP = (
     "the prompt is too long for this model: lower --explain.prompt-tokens (and --llm.max-output-tokens, which is taken "
     "off the same window), or name a model with a longer context"
@@ -65,6 +66,11 @@ def advice(error: Exception, config: LLMConfig, came: bool = False) -> str:
         case failures.ModelRequestRejectedError():
             if _TOO_LONG.search(str(error)):
                 return _TOO_LONG_HELP
+            if config.frames and _OF_PICTURES.search(str(error)):
+                return (
+                    "the service does not take the pictures; leave them out (--llm.frames 0), or name a model that "
+                    "sees with --llm.model"
+                )
             return "the service rejected the request; name another model with --llm.model, or leave out the setting"
         case failures.ContentFilterError():
             return "the service's content filter withheld the reply; name another model with --llm.model"

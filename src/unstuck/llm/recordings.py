@@ -29,6 +29,7 @@ from unstuck.errors import LLMError
 from unstuck.files import write_whole
 from unstuck.llm.addresses import same_place, source_of
 from unstuck.llm.near import same_but_for_rounding
+from unstuck.llm.pictures import read_picture, save_picture
 
 FORMAT = 1
 KEY_LENGTH = 20
@@ -304,6 +305,14 @@ class Recordings:
     def discarded(self) -> list[Recording]:
         """Those set aside, by name."""
         return list(_read_all(self.folder / "discarded", "*.json"))
+
+    def save_picture(self, png: bytes) -> str:
+        """Keep a picture for a prompt beside the recordings; its digest. Raises as `pictures.save_picture` does."""
+        return save_picture(self.folder, png)
+
+    def picture(self, digest: str) -> bytes:
+        """The PNG of that digest. Raises as `pictures.read_picture` does."""
+        return read_picture(self.folders, digest)
 
     def save_pending(self, request: Request, model: str = "") -> None:
         """Note down a conversation that has no reply yet. `model` is the model string that it is meant for.

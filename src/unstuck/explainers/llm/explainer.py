@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from unstuck.agents.history import LearningCurve
@@ -13,6 +14,7 @@ from unstuck.errors import BudgetError, LLMError
 from unstuck.explainers import Explainer, Explanation
 from unstuck.explainers.llm.facts import AgentFacts, Wanted
 from unstuck.explainers.llm.form import reply_schema
+from unstuck.explainers.llm.frames import Pictures, pictures_of
 from unstuck.explainers.llm.policy_facts import settings_words
 from unstuck.explainers.llm.prompt import build_prompt
 from unstuck.explainers.llm.recordings import recordings_of
@@ -21,7 +23,7 @@ from unstuck.explainers.several import merged
 from unstuck.guidance import Guidance
 from unstuck.llm import Answer, Coach, Request, Usage
 from unstuck.run import Run, read_json
-from unstuck.views import views_of
+from unstuck.views import View, views_of
 from unstuck.workspace import Workspace
 
 
@@ -49,15 +51,27 @@ class LLMExplainer(Explainer):
     def requests(self) -> list[Request]:
         """Exactly what `explain` asks first, one for each sample."""
         prompt, first, follows = self._prompt(), self.settings.sample, before(self.space.run)
-        return [Request.of(prompt, first + i, follows=follows) for i in range(self.space.config.llm.samples)]
+        shown = self._pictures.digests
+        return [Request.of(prompt, first + i, shown, follows) for i in range(self.space.config.llm.samples)]
+
+    @cached_property
+    def _views(self) -> list[View]:
+        return views_of(self.space.episodes, self.space.describer)
+
+    @cached_property
+    def _pictures(self) -> Pictures:
+        run = self.space.run
+        count = self.space.config.llm.frames if self.settings.prompt_version > 1 else 0  # older prompts know of none
+        found = pictures_of(run, self._views, self.space.episodes, recordings_of(run), count)
+        if found.problem:
+            self.say(f"no pictures go with the prompt: {found.problem}")
+        return found
 
     def _prompt(self) -> str:
         space = self.space
-        views = views_of(space.episodes, space.describer)
+        facts = replace(agent_facts(space), pictures=self._pictures.captions)
         settings = self.settings
-        return build_prompt(
-            views, space.describer.card, agent_facts(space), settings.prompt_tokens, settings.prompt_version
-        )
+        return build_prompt(self._views, space.describer.card, facts, settings.prompt_tokens, settings.prompt_version)
 
     def explain(self) -> Explanation:
         """Ask, or replay. The first opinion is the explanation, the others go beside it.
@@ -66,7 +80,7 @@ class LLMExplainer(Explainer):
             NoRecordingError, BudgetError, LLMError: as `Coach.ask` does, if there is no usable reply at all.
         """
         card, llm = self.space.describer.card, self.space.config.llm
-        reader = ReplyReader(views_of(self.space.episodes, self.space.describer), card)
+        reader = ReplyReader(self._views, card)
         schema = reply_schema(card, wanted(self.space))
         found: list[tuple[Guidance, Answer[Reply]]] = []
         problems: list[LLMError] = []

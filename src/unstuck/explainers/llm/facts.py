@@ -46,6 +46,8 @@ class AgentFacts:
     """What was measured of it, in words."""
     wanted: Wanted | None = None
     """None: what the task's default method reads."""
+    pictures: tuple[str, ...] = ()
+    """Captions of those that go with the prompt."""
 
 
 @dataclass(frozen=True)
