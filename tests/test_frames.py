@@ -21,12 +21,12 @@ from test_llm_http import serve  # noqa: F401  # a fixture
 from unstuck.config import AgentConfig, CollectConfig, RunConfig, TaskConfig
 from unstuck.demo import AGENT
 from unstuck.errors import BudgetError, LLMError
+from unstuck.explainers.llm.frames import FRAMES, HEIGHT, strip, windows
 from unstuck.llm import Budget, Coach, LLMConfig, Recordings, Request, estimate_request, export_batch
 from unstuck.llm.pictures import TOKENS
 from unstuck.run import Run
 from unstuck.stages.collect import collect
 from unstuck.stages.explain import prompts
-from unstuck.explainers.llm.frames import FRAMES, HEIGHT, strip, windows
 from unstuck.views import View
 
 

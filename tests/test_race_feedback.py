@@ -12,6 +12,7 @@ from pydantic_ai import models
 from unstuck import race, testing
 from unstuck.config import CollectConfig, EvaluateConfig, RaceConfig, RunConfig, TaskConfig, TrainConfig
 from unstuck.errors import NoRecordingError
+from unstuck.explainers.llm.feedback import follow_up
 from unstuck.guidance import Guidance, Provenance
 from unstuck.llm import LLMConfig
 from unstuck.llm.recordings import Recordings, Request, record
@@ -22,7 +23,6 @@ from unstuck.rounds import train
 from unstuck.run import Run
 from unstuck.stages.collect import collect
 from unstuck.stages.explain import explain, prompts
-from unstuck.explainers.llm.feedback import follow_up
 from unstuck.stages.verify import verify
 from unstuck.workspace import Workspace
 

@@ -11,16 +11,6 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from unstuck.errors import LLMError, NoRecordingError
-from unstuck.guidance import Advice, Guidance, Term, when_words
-from unstuck.guide.plan import Plan
-from unstuck.matching import Terms
-from unstuck.race.competitors import TRUNK, competitor
-from unstuck.race.entering import usable
-from unstuck.race.entry import Entry
-from unstuck.race.legs import cell
-from unstuck.race.screen import FEWEST
-from unstuck.race.track import Track
-from unstuck.results import MODES, Rank
 from unstuck.explainers.llm.facts import number
 from unstuck.explainers.llm.feedback import (
     MOST_VARIABLES,
@@ -32,6 +22,16 @@ from unstuck.explainers.llm.feedback import (
     ask_again,
     curve_words,
 )
+from unstuck.guidance import Advice, Guidance, Term, when_words
+from unstuck.guide.plan import Plan
+from unstuck.matching import Terms
+from unstuck.race.competitors import TRUNK, competitor
+from unstuck.race.entering import usable
+from unstuck.race.entry import Entry
+from unstuck.race.legs import cell
+from unstuck.race.screen import FEWEST
+from unstuck.race.track import Track
+from unstuck.results import MODES, Rank
 from unstuck.views import View, views_of
 
 ROOM = 3

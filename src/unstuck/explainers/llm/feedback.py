@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from unstuck.errors import LLMError
-from unstuck.guidance import Guidance
-from unstuck.llm import Answer, Coach, Recordings, Request
-from unstuck.explainers.llm.form import reply_schema
 from unstuck.explainers.llm.explainer import wanted
+from unstuck.explainers.llm.form import reply_schema
 from unstuck.explainers.llm.prompt import render_file
 from unstuck.explainers.llm.recordings import recordings_of
 from unstuck.explainers.llm.reply import Reply, ReplyReader
+from unstuck.guidance import Guidance
+from unstuck.llm import Answer, Coach, Recordings, Request
 from unstuck.views import views_of
 from unstuck.workspace import Workspace
 

@@ -11,10 +11,10 @@ from pydantic import BaseModel
 
 from unstuck.config import TaskConfig
 from unstuck.episodes import EpisodeSet
+from unstuck.explainers.llm.selection import five, ranges_of
 from unstuck.llm import Recordings
 from unstuck.rendering import draw_steps
 from unstuck.run import Run, digest, read_json, write_json
-from unstuck.explainers.llm.selection import five, ranges_of
 from unstuck.views import View, peaks
 
 FRAMES = 5
