@@ -50,6 +50,7 @@ COMMANDS = {
     "push": Command("Put the agent of a run on the Hugging Face hub, with a model card.", "hub:push"),
     "bench": Command("Compare methods on many tasks and seeds at equal budgets.", "bench:bench", short_forms=False),
     "fidelity": Command("Measure whether the steps that explanations call critical matter.", "fidelity:fidelity"),
+    "completion": Command("Print what a shell needs to complete commands and flags.", "completion:completion"),
     "demo": Command("The main job on an agent that ships with Unstuck.", "stages:demo"),
 }
 

@@ -6,6 +6,7 @@ Importing this brings pydantic and tyro, but neither torch nor gymnasium.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -75,8 +76,14 @@ def progress() -> Progress:
     return Progress.silent() if TALK.quiet else Progress(console(stderr=True))
 
 
+CATCH: Callable[[Any, str, list[str]], Any] | None = None
+"""Called in place of parsing by what only wants to know what a command takes."""
+
+
 def parse(kind: Any, command: str, args: list[str]) -> Any:
     """The dataclass `kind`, filled in from the arguments. Prints the help or what is wrong with them, and exits."""
+    if CATCH is not None:
+        return CATCH(kind, command, args)
     from unstuck.terminal import unprotected
 
     with unprotected():  # its help has colours; what it says of mistakes are the user's own words
