@@ -8,27 +8,11 @@ from __future__ import annotations
 import os
 import sys
 
-from unstuck.commands import COMMANDS, WITH_JSON
+from unstuck.commands import ALIASES, COMMANDS, WITH_JSON
 from unstuck.commands.talk import WORDS as TALK_WORDS
 from unstuck.commands.talk import take_out
 from unstuck.errors import UnstuckError, did_you_mean
 
-# Short forms of what nearly every command line needs.
-ALIASES = {
-    "--env": "--task.env",
-    "--import": "--task.import-module",
-    "--card": "--task.card",
-    "--vecnormalize": "--agent.vecnormalize",
-    "--trust": "--agent.trust",
-    "--llm": "--llm.model",
-    "--base-url": "--llm.base-url",
-    "--steps": "--train.steps",
-    "--seeds": "--train.seeds",
-    "--method": "--train.method",
-    "--rounds": "--train.rounds",
-    "--no-control": "--train.no-control",
-    "--log": "--train.log",
-}
 LISTS = ("--train.seeds", "--train.log", "--seeds", "--tasks", "--methods", "--redo")
 """Flags that take several values: `--seeds 1,2` is understood as `--seeds 1 2`."""
 

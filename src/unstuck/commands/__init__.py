@@ -59,3 +59,20 @@ WITH_JSON = frozenset({
     "check-env", "agents", "watch", "push", "demo",
 })  # fmt: skip
 """Commands whose result `--json` gives as data; of others it is an option of their own, or none."""
+
+# Short forms of what nearly every command line needs.
+ALIASES = {
+    "--env": "--task.env",
+    "--import": "--task.import-module",
+    "--card": "--task.card",
+    "--vecnormalize": "--agent.vecnormalize",
+    "--trust": "--agent.trust",
+    "--llm": "--llm.model",
+    "--base-url": "--llm.base-url",
+    "--steps": "--train.steps",
+    "--seeds": "--train.seeds",
+    "--method": "--train.method",
+    "--rounds": "--train.rounds",
+    "--no-control": "--train.no-control",
+    "--log": "--train.log",
+}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from unstuck.commands import COMMANDS, arguments
+from unstuck.commands import ALIASES, COMMANDS, arguments
 from unstuck.commands.arguments import Positional, parse
 from unstuck.errors import UnstuckError
 
@@ -54,7 +54,6 @@ def _catching() -> Iterator[None]:
 
 def whole_parser() -> argparse.ArgumentParser:
     """All commands with their flags as one parser; nothing parses with it, shells are told what is in it."""
-    from unstuck.cli import ALIASES
     from unstuck.commands.talk import WORDS
 
     whole = argparse.ArgumentParser("unstuck", description="Gets a stuck reinforcement-learning agent moving again.")
