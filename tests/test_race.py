@@ -63,6 +63,11 @@ def test_losers_take_no_more_than_their_share() -> None:
     assert plan_rungs(100_000, 2048, 1000, 8, share=0.3, shortest=6250).entered >= 2
 
 
+def test_a_first_rung_is_no_longer_than_it_need_be() -> None:
+    rungs = plan_rungs(500_000, 2048, 1000, 2, share=0.3, shortest=16_000)
+    assert 16_000 <= rungs.first <= 32_000
+
+
 def test_steps_of_losers_are_counted_by_hand() -> None:
     rungs = Rungs(entered=4, first=1000, episodes=2)
     assert rungs.survivors == (2, 1)

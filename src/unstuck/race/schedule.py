@@ -17,8 +17,9 @@ EXPONENT = 0.6
 """Learning curves are taken to go on like steps^EXPONENT: concave, but not yet flat."""
 GROWTH = 2
 """By what a rung is longer than the one before, counted from the beginning of training."""
-LONGEST_FIRST = 0.15
-"""Share of the budget that a first rung takes at most."""
+LONGEST_FIRST, TIMES_SHORTEST = 0.15, 2
+"""Share of the budget that a first rung takes at most, and how many times the shortest that says anything: it is there
+to see who is ruined and who gets on, and what it takes is missing where the winner trains."""
 EVALUATION_SHARE = 0.2
 """Steps of a rung's evaluation episodes, as a share of its training, about."""
 RISE = 0.2
@@ -88,8 +89,9 @@ def plan_rungs(budget: int, quantum: int, episode: int, competitors: int, *, sha
         share: of the budget, what all losers together may take.
         shortest: steps below which a first rung says nothing.
     """
+    longest = min(int(LONGEST_FIRST * budget), TIMES_SHORTEST * shortest)
     for entered in range(competitors, 1, -1):
-        for count in range(int(LONGEST_FIRST * budget) // quantum, 0, -1):
+        for count in range(longest // quantum, 0, -1):
             first = count * quantum
             if first < shortest:
                 break
