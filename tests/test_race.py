@@ -477,6 +477,9 @@ def test_the_better_one_wins_within_the_budget(raced: Run, agent: Path) -> None:
     assert verdict.charged.total <= BUDGET
     assert all(verdict.charged[stage] > 0 for stage in ("collect", "train", "states", "judge"))
     assert {r.name for r in verdict.ladder} == {"continue", "transplant", "afresh"}
+    assert set(verdict.other) == {"finalist", "original", "trunk"}
+    assert verdict.noise in (1.0, 0.3, 0.1)
+    assert (f"with {verdict.noise:g} of its noise" in verdict.why) == (verdict.noise < 1)
     assert all(r.note for r in verdict.ladder if r.status == "dropped")
     facts = TrainFacts.read(raced.root / "train" / "race" / "1" / "info.json")
     assert facts.charged == verdict.charged

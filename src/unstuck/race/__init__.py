@@ -86,7 +86,8 @@ def _leave(track: Track, outcome: Outcome, job: Job, folder: Path) -> None:
     if statistics is not None and statistics.exists():
         shutil.copyfile(statistics, folder / "agent.vecnormalize.pkl")
     charged = Charges({**{k: v for k, v in job.charged.items() if k != "train"}, **track.spent})
-    trained = outcome.finalist if handed == "finalist" else 0
+    trunk = track.entries[0].trained if winner is not track.entries[0] else outcome.finalist
+    trained = {"finalist": outcome.finalist, "trunk": trunk, "original": 0}[handed]
     RaceVerdict(
         handed=handed, name=_name(outcome) if handed != "original" else "original", finalist=winner.name,
         why=outcome.why, mode=track.config.mode, level=track.config.level, noise=quiet.share,
