@@ -30,7 +30,7 @@ from unstuck.race.contest import Contest
 from unstuck.race.entering import Signs, entries, named
 from unstuck.race.entry import Entry
 from unstuck.race.finals import Finals, standing
-from unstuck.race.finish import ahead_of
+from unstuck.race.finish import ahead_of, finish
 from unstuck.race.quiet import Quiet, quieted
 from unstuck.race.reserve import reserve
 from unstuck.race.schedule import Curve, Rungs, climbs, forecast, plan_rungs, rank, slope_of
@@ -335,6 +335,30 @@ def test_who_is_not_ahead_gives_way_to_the_trunk(
     assert (winner.rank.status == "dropped") == gives_way
 
 
+def test_the_best_of_all_points_is_the_finalist() -> None:
+    levels = iter([800.0, 850.0, 3300.0, 900.0, 1200.0])
+    stops = []
+
+    class _Last(_Track):
+        quantum, episodes, stretches, episode = 1000, 2, (3, 3, 1, 1, 1), 1000
+
+        def train(self, racing: Any, stop: int, episodes: int | None = None) -> None:
+            (each,) = racing
+            self.spent["train"] += stop - each.trained
+            self.spent["judge"] = self.spent.get("judge", 0) + 2 * 1000
+            each.trained = stop
+            each.points.append((stop, [next(levels)]))
+            stops.append(stop)
+
+    track_ = _Last({"afresh": Curve("afresh", 30_000, 800.0, 5.0)})
+    track_.episode = 1000
+    winner = entry("afresh", (30_000, [700.0]))
+    assert finish(track_, winner, []) == (winner, stops[2])
+    lengths = np.diff([30_000, *stops])
+    assert lengths[:2].min() > 2 * lengths[2:].max()
+    assert track_.left - track_.reserve.steps >= 0
+
+
 @pytest.mark.parametrize(
     ("trunk_slope", "level", "goes_on"),
     [
@@ -393,7 +417,7 @@ class _Bottom(_Track):
     def __init__(self, curves: dict[str, Curve]) -> None:
         super().__init__(curves)
         self.steps: dict[str, int] = {}
-        self.quantum, self.episodes, self.candidates = 1000, 2, 2
+        self.quantum, self.episodes, self.stretches = 1000, 2, (1, 1)
 
     def train(self, racing: Any, stop: int, episodes: int | None = None) -> None:
         for each in racing:

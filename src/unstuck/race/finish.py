@@ -19,14 +19,16 @@ def finish(track: Track, winner: Entry, rivals: list[Entry]) -> tuple[Entry, int
         whose agent is the finalist, and after how many steps of its training: the best of all that were evaluated.
     """
     raced = [winner, *rivals]
-    count = 0 if track.alone else track.episodes
-    for left in range(1 if track.alone else track.candidates, 0, -1):
-        room = track.left if track.alone else track.left - track.reserve.steps - left * count * track.episode
-        steps = room // left // track.quantum * track.quantum
+    count, stretches = (0, (1,)) if track.alone else (track.episodes, track.stretches)
+    for number, part in enumerate(stretches):
+        points = len(stretches) - number
+        room = track.left if track.alone else track.left - track.reserve.steps - points * count * track.episode
+        steps = int(room * part / sum(stretches[number:])) // track.quantum * track.quantum
         if steps < track.quantum:
             continue
         track.train([winner], winner.trained + steps, count)
-        if left > 1 and rivals and (better := ahead_of(track, winner, rivals, patient=left > 2)):
+        checked = part == max(stretches) and points > 1
+        if checked and rivals and (better := ahead_of(track, winner, rivals, patient=number == 0 and points > 2)):
             winner, rivals = better, []
     if track.alone:
         return winner, winner.trained

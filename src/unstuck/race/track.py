@@ -24,9 +24,9 @@ RUNG_SEED = 3_000_000
 """Seed of the first evaluation episode of the rungs."""
 WINNER_SHARE = 0.65
 """Of the budget, what the winner trains, about."""
-CANDIDATES = 3
-"""Points of the winner's last stretch at which it is evaluated (two where the budget is short); the best is the
-finalist."""
+STRETCHES, FEWER_STRETCHES = (3, 3, 1, 1, 1), (1, 1)
+"""Parts in which the winner trains on, and is evaluated after each; fewer where the budget is short. They are short at
+the end, because many policies are good at one point and bad some thousand steps later: the best is the finalist."""
 
 Say = Callable[[str], None]
 
@@ -66,7 +66,7 @@ class Track:
     def _lay_out(self) -> None:
         self.entries, self.episodes = [], FEWEST
         self.asked_usd: float | None = 0.0
-        self.candidates = CANDIDATES if self.long else CANDIDATES - 1
+        self.stretches = STRETCHES if self.long else FEWER_STRETCHES
         share = 1.0 if self.alone else WINNER_SHARE
         # What the winner trains, about: schedules and fading go by it.
         self.total = max(self.quantum, int(share * self.budget) // self.quantum * self.quantum)
@@ -112,7 +112,7 @@ class Track:
     @property
     def room(self) -> int:
         """Environment steps left to train with."""
-        return self.left - self.reserve.steps - self.candidates * self.episodes * self.episode
+        return self.left - self.reserve.steps - len(self.stretches) * self.episodes * self.episode
 
     # ------------------------------------------------------------------------------------------------ the legs
 
