@@ -30,7 +30,7 @@ CONFIRMED = 0.25
 """Share of the patience for which the test must go on to say so: a single look alarms too often."""
 CHECKS = 40
 """Looks at the curve within the patience."""
-LEFT_OUT: dict[str, Any] = {"restart": 0.0, "roll_in": "none", "short_episodes": 0, "rnd": 0.0}
+LEFT_OUT: dict[str, Any] = {"restart": 0.0, "roll_in": "none", "short_episodes": 0, "rnd": 0.0, "rescale": False}
 """Parts that would have to reach into the user's environments."""
 
 

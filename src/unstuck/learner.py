@@ -83,6 +83,7 @@ class Learner:
             RunSource(space), plan, guidance, seed=seed, total=steps, gamma=_gamma(self.agent), n_envs=n_envs,
             start=self.start,
         )  # fmt: skip
+        self.agent = guide.agent(self.agent)
         backend = guide.backend(config.backend)
         venv: VecEnv = make_vec_env(guide.make_env, task.env, task.env_kwargs, n_envs, backend, config.threads)
         self.backend: str = venv.backend  # type: ignore[attr-defined]

@@ -65,7 +65,8 @@ IMITATE = 0.1
 """Coefficient of imitation, continuous actions."""
 EXECUTED, EXECUTED_UNTIL, IMITATE_REPLAYED = 0.5, 1.0, 0.4
 """Agents with a replay buffer: share of the environments in which suggestions are executed at first, and the share of
-training over which it falls to zero; coefficient of imitation, continuous actions (1 / 2.5, as TD3+BC has it)."""
+training over which it falls to zero; coefficient of imitation, continuous actions (1 / 2.5, as TD3+BC has it; discrete
+ones 1, as DQfD)."""
 SHORT = 100
 """Steps of a short episode."""
 SMALL_BATCH = 64
@@ -107,11 +108,11 @@ def _unstuck(guidance: Guidance | None, setting: Setting) -> Plan:
 def _replaying(guidance: Guidance | None, setting: Setting) -> Plan:
     """Where a replay buffer is learnt from, whatever is done is experience: what verification lets pass is executed in
     half of the environments at first, in ever fewer of them, and in none at the end. Suggestions are imitated too where
-    the critic agrees. Reward terms are added to what is sampled, at the rate of now; episodes are cut short where the
+    the critic agrees, or by a margin. Reward terms are added to what is sampled, at the rate of now; episodes are cut short where the
     coach asks for it, because what is to be shown may take longer."""
-    plan = Plan(verified=True, execute=True, execute_share=EXECUTED, execute_fade=EXECUTED_UNTIL)
+    plan = Plan(verified=True, rescale=True, execute=True, execute_share=EXECUTED, execute_fade=EXECUTED_UNTIL)
     if setting.discrete:
-        return plan.having(imitate=0.3)
+        return plan.having(imitate=1.0)
     plan = plan.having(imitate=IMITATE_REPLAYED, only_helpful=True)
     if guidance is None or not guidance.reward_terms:
         return plan

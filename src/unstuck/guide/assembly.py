@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from stable_baselines3.common.vec_env import VecEnv
 
+    from unstuck.agents import Agent
     from unstuck.guidance import Guidance
     from unstuck.guide.plan import Plan
 
@@ -84,6 +85,12 @@ class Guide:
                 "--train.backend auto or gymnasium"
             )
         return "gymnasium"
+
+    def agent(self, agent: Agent) -> Agent:
+        """The agent as training begins with it."""
+        for part in self.parts:
+            agent = part.agent(agent)
+        return agent
 
     def make_env(self) -> gym.Env:
         """One environment of the task, with what parts put around it."""

@@ -4,6 +4,7 @@ A part is made anew for each training run. What an algorithm's trainer does with
 
 | hook | on-policy | off-policy |
 |---|---|---|
+| `agent` | before its learner is made | the same |
 | `env` | around each single environment, below Monitor | the same |
 | `wrap` | once, around all environments, before `Sense` | the same |
 | `reward` | added to the rollout's rewards | added when a batch is *sampled* (`replay.guided`), as it may fade |
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from gymnasium import spaces
     from stable_baselines3.common.vec_env import VecEnv
 
+    from unstuck.agents import Agent
     from unstuck.episodes import EpisodeSet
     from unstuck.guidance import Guidance
     from unstuck.snapshots import Snapshotter
@@ -55,6 +57,7 @@ _BUILT_IN: dict[str, str] = {
     "short_episodes": "short_episodes:ShortEpisodes",
     "novelty": "novelty:NoveltyPart",
     "thaw": "thaw:Thaw",
+    "rescaling": "rescaling:Rescaling",
 }
 """Name → module and class in `parts/`, in the order in which they are asked."""
 
@@ -146,6 +149,10 @@ class Part:
         UnstuckError: what the settings ask for is not there; says what to do.
         """
         self.settings, self.context = settings, context
+
+    def agent(self, agent: Agent) -> Agent:
+        """The agent → as training begins with it; it must do the same."""
+        return agent
 
     def env(self, env: gym.Env) -> gym.Env:
         """Around a single environment, below Monitor."""

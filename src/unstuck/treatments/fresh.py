@@ -13,6 +13,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 
 from unstuck.agents import Agent, Normalization
 from unstuck.agents.policy import channels_first, empty_policy, policy_class
+from unstuck.agents.rescaling import rescaled
 from unstuck.algorithms import algorithm_of
 from unstuck.errors import AgentError
 from unstuck.treatments.states import States
@@ -114,14 +115,15 @@ def afresh(
     What a stuck network has lost (units that answer, means inside the bounds, noise) a new one has, and at some
     hundred thousand steps it often overtakes what goes on from the old one. Where an agent of PPO's kind has no
     statistics, those of the states that it visited stand in; algorithms with a replay buffer are commonly trained on
-    raw observations.
+    raw observations, of which only those that can only be small are rescaled.
     """
     policy = fresh_policy(agent, observation_space, action_space, seed)
     set_noise(policy, action_space, STD_AFRESH)
     normalization, on_policy = agent.normalization, algorithm_of(agent).on_policy
     if on_policy and states is not None and (normalization is None or not normalization.norm_obs):
         normalization = statistics_of(states, observation_space, _gamma(agent))
-    return with_policy(agent, policy, "trained afresh: a new network", normalization)
+    new = with_policy(agent, policy, "trained afresh: a new network", normalization)
+    return new if on_policy else rescaled(new, observation_space)
 
 
 def _gamma(agent: Agent) -> float:
