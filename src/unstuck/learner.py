@@ -15,6 +15,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv
 
 from unstuck.agents import Agent
+from unstuck.agents.rescaling import rescaled
 from unstuck.algorithms import Policy, Training, Update, algorithm_of
 from unstuck.config import TrainConfig
 from unstuck.curves import CURVE, CurvePoint
@@ -175,6 +176,9 @@ class RunSource:
 
     def make_env(self) -> gym.Env:
         return self.space.make_env()
+
+    def rescaled(self, agent: Agent) -> Agent:
+        return rescaled(agent, self.spaces[0])
 
     def importance(self) -> Callable[[Any], np.ndarray]:
         path = self.space.run.root / "explain" / MASK_FILE

@@ -33,13 +33,15 @@ def rescaled(agent: Agent, observation_space: spaces.Space) -> Agent:
     if not plain or not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
         return agent
     low, high = (np.asarray(b, dtype=np.float64) for b in (observation_space.low, observation_space.high))
-    half, centre = (high - low) / 2, (high + low) / 2
-    small = np.isfinite(half) & (half > 0) & (half < SMALL)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    low, high = np.where(bounded, low, 0.0), np.where(bounded, high, 0.0)
+    half = (high - low) / 2  # 0 where it is unbounded
+    small = (half > 0) & (half < SMALL)
     actions = agent.action_space
     first = _first_layers(agent, len(half), int(np.prod(actions.shape)) if isinstance(actions, spaces.Box) else 0)
     if not small.any() or not first:
         return agent
-    mean, scale = np.where(small, centre, 0.0), np.where(small, half, 1.0)
+    mean, scale = np.where(small, low + half, 0.0), np.where(small, half, 1.0)
     weights = dict(agent.state_dict)
     for name in first:
         old = weights[name].double()

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import numpy as np
     from stable_baselines3.common.vec_env import VecEnv
 
-    from unstuck.agents import Agent
     from unstuck.guidance import Guidance
     from unstuck.guide.plan import Plan
 
@@ -86,8 +85,8 @@ class Guide:
             )
         return "gymnasium"
 
-    def agent(self, agent: Agent) -> Agent:
-        """The agent as training begins with it."""
+    def agent(self, agent: Any) -> Any:
+        """An `unstuck.agents.Agent` as training begins with it."""
         for part in self.parts:
             agent = part.agent(agent)
         return agent

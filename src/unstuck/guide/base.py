@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from gymnasium import spaces
     from stable_baselines3.common.vec_env import VecEnv
 
-    from unstuck.agents import Agent
     from unstuck.episodes import EpisodeSet
     from unstuck.guidance import Guidance
     from unstuck.snapshots import Snapshotter
@@ -87,6 +86,10 @@ class Source(Protocol):
         ...
 
     def make_env(self) -> gym.Env: ...
+
+    def rescaled(self, agent: Any) -> Any:
+        """The agent with inputs that can only be small brought to the range from -1 to 1; what it does stays."""
+        ...
 
     def importance(self) -> Callable[[Any], Array]:
         """Raw observations (N, ...) → (N,) how critical each is, by the mask network.
@@ -150,8 +153,8 @@ class Part:
         """
         self.settings, self.context = settings, context
 
-    def agent(self, agent: Agent) -> Agent:
-        """The agent → as training begins with it; it must do the same."""
+    def agent(self, agent: Any) -> Any:
+        """An `unstuck.agents.Agent` → as training begins with it; it must do the same."""
         return agent
 
     def env(self, env: gym.Env) -> gym.Env:

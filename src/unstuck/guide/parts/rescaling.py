@@ -5,12 +5,9 @@ How, and why it helps: `unstuck.agents.rescaling`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from unstuck.guide.base import Context, Part, PartSettings
-
-if TYPE_CHECKING:
-    from unstuck.agents import Agent
 
 
 class RescalingSettings(PartSettings):
@@ -33,10 +30,8 @@ class Rescaling(Part):
         super().__init__(settings, context)
         self._notes: list[str] = []
 
-    def agent(self, agent: Agent) -> Agent:
-        from unstuck.agents.rescaling import rescaled
-
-        made = rescaled(agent, self.context.source.spaces[0])
+    def agent(self, agent: Any) -> Any:
+        made = self.context.source.rescaled(agent)
         self._notes = list(made.notes[len(agent.notes) :])
         return made
 
