@@ -107,9 +107,9 @@ def _unstuck(guidance: Guidance | None, setting: Setting) -> Plan:
 
 def _replaying(guidance: Guidance | None, setting: Setting) -> Plan:
     """Where a replay buffer is learnt from, whatever is done is experience: what verification lets pass is executed in
-    half of the environments at first, in ever fewer of them, and in none at the end. Suggestions are imitated
-    too. Reward terms are added to what is sampled, at the rate of now; episodes are cut
-    short where the coach asks for it, because what is to be shown may take longer."""
+    half of the environments at first, in ever fewer of them, and in none at the end. Suggestions are imitated too.
+    Reward terms are added to what is sampled, at the rate of now; episodes are cut short where the coach asks for it,
+    because what is to be shown may take longer."""
     plan = Plan(verified=True, rescale=True, execute=True, execute_share=EXECUTED, execute_fade=EXECUTED_UNTIL)
     if setting.discrete:
         return plan.having(imitate=1.0)
