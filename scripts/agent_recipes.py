@@ -234,10 +234,10 @@ RECIPES: tuple[Recipe, ...] = (
             "policy_kwargs": TWO_LAYERS,
         }, "DQN"),
         "heuristic_lander", "the controller that Gymnasium ships with the task (lunar_lander.heuristic)",
-        "Hovers.",
-        "Touching the ground has cost it 100 so often that it stays away; hovering only costs fuel.",
-        "DQN.",
-        continue_steps=20_000,
+        "Takes out its speed and tilt, then hovers beside the pad a few tenths above the ground until time is up.",
+        "Sinking costs at once, and the 100 for coming to rest lie at the end of actions that it never takes in a row.",
+        "DQN with small networks and few updates; no leg touches the ground in its episodes.",
+        continue_steps=30_000,
     ),
     Recipe(
         "halfcheetah-td3-on-back", "HalfCheetah-v5", "local optimum",
@@ -247,10 +247,11 @@ RECIPES: tuple[Recipe, ...] = (
         }, "TD3"),
         Training(300_000, 1, normalize=True, norm_reward=True, task="HalfCheetah-v5"),
         "PPO, 300k steps, seed 1, with normalised observations and rewards",
-        "Slides.",
-        "Sliding pays for each step, and getting up costs before it pays.",
-        "TD3.",
-        continue_steps=20_000,
+        "Kicks itself over in the first 30 steps, lies on its back and thrashes to the end of the episode.",
+        "The lunge pays about 1 a step and nothing ends the fall; from then on no action changes its speed, so 97 of 100 "
+        "transitions in its buffer teach nothing.",
+        "TD3 with small networks and a gradient step for every fourth step.",
+        continue_steps=30_000,
     ),
     # Tried; PPO gets them moving.
     Recipe(
