@@ -248,8 +248,8 @@ RECIPES: tuple[Recipe, ...] = (
         Training(300_000, 1, normalize=True, norm_reward=True, task="HalfCheetah-v5"),
         "PPO, 300k steps, seed 1, with normalised observations and rewards",
         "Kicks itself over in the first 30 steps, lies on its back and thrashes to the end of the episode.",
-        "The lunge pays about 1 a step and nothing ends the fall; from then on no action changes its speed, so 97 of 100 "
-        "transitions in its buffer teach nothing.",
+        "The lunge pays about 1 a step and nothing ends the fall; from then on no action changes its speed, so 97 of "
+        "100 transitions in its buffer teach nothing.",
         "TD3 with small networks and a gradient step for every fourth step.",
         continue_steps=30_000,
     ),
