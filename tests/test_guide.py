@@ -1,5 +1,7 @@
 """Modulations, one at a time: what the wrapper adds and replaces, what the loss gets, what PPO stores."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -133,6 +135,19 @@ def test_suggestions_are_executed_in_a_share_of_the_environments_that_falls_to_z
     own = np.zeros(200, dtype=np.int64)
     part.see(values, np.zeros(200, bool))
     assert part.act(own) is own, "none are left"
+
+
+def test_imitation_falls_to_zero_over_the_share_of_training_that_is_asked_for():
+    made, _ = wrapped(CORRIDOR, Plan(imitate=0.4, imitate_fade=0.5), advice=(ALWAYS_RIGHT,), total=1000, n=1)
+    part, found = made.part("imitation"), []
+    for steps in (0, 250, 500, 1000):
+        part.on_update(SimpleNamespace(num_timesteps=steps))
+        found.append(part.imitate)
+    assert found == pytest.approx([0.4, 0.2, 0.0, 0.0])
+    again, _ = wrapped(CORRIDOR, Plan(imitate=0.4, imitate_fade=0.5), advice=(ALWAYS_RIGHT,), total=1000, n=1)
+    again.part("imitation").restore(part.state())
+    assert again.part("imitation").imitate == 0.0
+    assert not Plan(imitate_fade=0.5).on(), "without a coefficient there is nothing to fade"
 
 
 def test_where_execution_stood_is_remembered():

@@ -12,7 +12,7 @@ from stable_baselines3 import DDPG, DQN, PPO, SAC, TD3
 from grid_cases import collected
 from unstuck.agents import load_agent
 from unstuck.algorithms import algorithm_of, policy_of
-from unstuck.algorithms.imitating import FilteredImitation, MarginLoss
+from unstuck.algorithms.imitating import MarginLoss, ModeLoss
 from unstuck.algorithms.replaying import cadence
 from unstuck.algorithms.settings import ReplaySettings
 from unstuck.config import GuideConfig
@@ -248,11 +248,11 @@ def test_a_rule_is_learnt_that_rewards_do_not_teach(name, steps, runs, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["SAC", "TQC", "TD3"])
-def test_a_suggestion_is_imitated_where_the_critic_rates_it_higher(name, runs, tmp_path):
-    one = learner(runs(name), tmp_path / "a", Plan(imitate=0.5), guidance(PUSH), stop=100)
+def test_with_the_filter_a_suggestion_is_imitated_where_the_critic_rates_it_higher(name, runs, tmp_path):
+    one = learner(runs(name), tmp_path / "a", Plan(imitate=0.5), guidance(PUSH), stop=100, q_filter=True)
     one.learn(0)
     loss, model = one.trainer.imitation, one.model
-    assert isinstance(loss, FilteredImitation)
+    assert isinstance(loss, ModeLoss)
     samples = model.replay_buffer.sample(20)
     batch, told = Batch(np.zeros((20, 2)), samples), Suggestions(np.ones(20, bool), np.ones((20, 1), np.float32))
     for likes_right in (1.0, -1.0):
@@ -263,6 +263,10 @@ def test_a_suggestion_is_imitated_where_the_critic_rates_it_higher(name, runs, t
     few = Suggestions(np.arange(20) < 5, np.ones((5, 1), np.float32))
     loss._q = lambda obs, actions: 3.0 * actions[:, 0]
     assert float(loss.loss(batch, few)) < 0.5 * float(loss.loss(batch, told)), "rare suggestions pull less"
+    plain = learner(runs(name), tmp_path / "b", Plan(imitate=0.5), guidance(PUSH), stop=100)
+    plain.learn(0)
+    plain.trainer.imitation._q = lambda obs, actions: -3.0 * actions[:, 0]
+    assert float(plain.trainer.imitation.loss(batch, told)) > 0, "without it everywhere"
 
 
 def test_the_margin_is_what_the_paper_says(runs, tmp_path):

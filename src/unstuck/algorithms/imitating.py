@@ -55,21 +55,21 @@ class Imitation:
         return float(np.mean(losses)) if losses else None
 
 
-class FilteredImitation(Imitation):
-    """The squared distance of the actor's most likely action from the suggestion, both in [-1, 1], only where the
-    critic rates the suggestion above it (the Q-filter of Nair et al. 2018, arXiv 1709.10089, section IV-D), times
-    the mean |Q| of the batch, so that neither outweighs the other when rewards are scaled (Fujimoto and Gu 2021, arXiv
-    2106.06860, equation 5).
+class ModeLoss(Imitation):
+    """The squared distance of the actor's most likely action from the suggestion, both in [-1, 1], times the mean |Q| of
+    the batch, so that neither outweighs the other when rewards are scaled (Fujimoto and Gu 2021, arXiv 2106.06860,
+    equation 5). Filtered, only where the critic rates the suggestion above what the actor would do (the Q-filter of
+    Nair et al. 2018, arXiv 1709.10089, section IV-D).
 
     Args:
         mode: normalised observations → (B, A) most likely actions in [-1, 1], with gradients.
         q: normalised observations and actions in [-1, 1] → (B,) Q.
-        filtered: whether the critic is asked at all; without, all suggestions are imitated.
+        filtered: whether the critic is asked; else all suggestions are imitated.
     """
 
     def __init__(
         self, model: Any, part: Any, mode: Callable[[Any], torch.Tensor],
-        q: Callable[[Any, torch.Tensor], torch.Tensor], *, filtered: bool = True,
+        q: Callable[[Any, torch.Tensor], torch.Tensor], *, filtered: bool = False,
     ):  # fmt: skip
         super().__init__(model, part, model.actor.optimizer)
         self._mode, self._q, self._filtered = mode, q, filtered

@@ -133,14 +133,12 @@ class EntropyRegularised(OffPolicy):
         }
 
     def imitation(self, model: Any, part: Any, training: Training) -> Imitation:
-        from unstuck.algorithms.imitating import FilteredImitation
+        from unstuck.algorithms.imitating import ModeLoss
 
         def mode(obs: Any) -> torch.Tensor:
             return torch.tanh(model.actor.get_action_dist_params(obs)[0])
 
-        return FilteredImitation(
-            model, part, mode, partial(self.rating, model), filtered=training.config.replay.q_filter
-        )
+        return ModeLoss(model, part, mode, partial(self.rating, model), filtered=training.config.replay.q_filter)
 
     def rating(self, model: Any, obs: Any, actions: torch.Tensor) -> torch.Tensor:
         """(B,) Q of actions in [-1, 1]."""

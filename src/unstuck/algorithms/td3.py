@@ -76,9 +76,9 @@ class TD3(OffPolicy):
         }
 
     def imitation(self, model: Any, part: Any, training: Training) -> Imitation:
-        from unstuck.algorithms.imitating import FilteredImitation
+        from unstuck.algorithms.imitating import ModeLoss
 
-        return FilteredImitation(
+        return ModeLoss(
             model, part, lambda obs: model.actor(obs), partial(least, model),
             filtered=training.config.replay.q_filter,
         )  # fmt: skip

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -22,6 +21,7 @@ from unstuck.errors import GuidanceError
 from unstuck.guide.assembly import Guide
 from unstuck.guide.base import Steps, Suggestions
 from unstuck.guide.on_policy import ImitationLoss
+from unstuck.guide.replay import reward_unit, rewarded
 from unstuck.guide.sense import computing, imitating, stacked, terminated
 
 
@@ -106,10 +106,7 @@ class Live:
 
     def _scaled(self, bonus: np.ndarray) -> np.ndarray:
         """In the unit in which VecNormalize gives rewards."""
-        normalizer = self.model.get_vec_normalize_env()
-        if normalizer is None or not normalizer.norm_reward:
-            return bonus
-        return bonus / np.sqrt(normalizer.ret_rms.var + normalizer.epsilon)
+        return bonus / reward_unit(self.model.get_vec_normalize_env())
 
 
 class LivePPO(Live):
@@ -126,7 +123,7 @@ class LivePPO(Live):
             guide.on_update(model)
             model.rollout_buffer.reset()
         part = imitating(self.parts)
-        self.imitation = ImitationLoss(model, self, part.imitate, part.wants_own) if part is not None else None
+        self.imitation = ImitationLoss(model, self, part) if part is not None else None
 
     def line(self) -> dict[str, Any]:
         loss = self.imitation.take_loss() if self.imitation is not None else None
@@ -174,15 +171,13 @@ class LiveOffPolicy(Live):
             actions = self.model.policy.unscale_action(actions)
         ended = raw.dones.cpu().numpy()[:, 0] > 0
         steps = Steps(self._observe(before), self._observe(after), actions, ended)
-        bonus = torch.as_tensor(np.asarray(self.guide.reward(steps, self.now)), dtype=raw.rewards.dtype)
-        rewards = raw.rewards + bonus.reshape(-1, 1).to(raw.rewards.device)
-        if env is None:
-            return raw._replace(rewards=rewards)
-        return raw._replace(
-            observations=_tensors(buffer, buffer._normalize_obs(before, env)),
-            next_observations=_tensors(buffer, buffer._normalize_obs(after, env)),
-            rewards=buffer.to_torch(buffer._normalize_reward(rewards.cpu().numpy(), env).astype(np.float32)),
-        )
+        if env is not None:
+            raw = raw._replace(
+                observations=_tensors(buffer, buffer._normalize_obs(before, env)),
+                next_observations=_tensors(buffer, buffer._normalize_obs(after, env)),
+                rewards=buffer.to_torch(buffer._normalize_reward(raw.rewards.cpu().numpy(), env).astype(np.float32)),
+            )
+        return rewarded(raw, self.guide, steps, self.now, env)
 
 
 def _arrays(obs: Any) -> Any:

@@ -20,7 +20,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 
 from unstuck.guide.assembly import Guide
-from unstuck.guide.base import Suggestions
+from unstuck.guide.base import Part, Suggestions
 from unstuck.guide.memory import Memory
 from unstuck.guide.parts.imitation import WHOLE_PULL
 from unstuck.guide.sense import Sense, imitating
@@ -46,7 +46,7 @@ class Attached:
         if sense is None:
             return
         if (part := imitating(sense.parts)) is not None:
-            self.imitation = ImitationLoss(model, sense, part.imitate, part.wants_own)
+            self.imitation = ImitationLoss(model, sense, part)
         log_prob = guide.plan.log_prob
         sense.executes = log_prob == "own"
         if any(p.acts for p in sense.parts):
@@ -190,11 +190,11 @@ class ImitationLoss:
 
     Args:
         sense: asked for suggestions.
-        wants_own: whether these depend on what the policy itself would do.
+        part: whose suggestions they are; its `imitate` is the coefficient, which may fall over training.
     """
 
-    def __init__(self, model: PPO, sense: Suggesting, coefficient: float, wants_own: bool):
-        self.coefficient, self._sense, self.wants_own = coefficient, sense, wants_own
+    def __init__(self, model: PPO, sense: Suggesting, part: Part):
+        self._part, self._sense, self.wants_own = part, sense, part.wants_own
         self.whole_pull = WHOLE_PULL
         self._policy: Any = model.policy
         self._discrete = isinstance(model.action_space, spaces.Discrete)
@@ -206,6 +206,11 @@ class ImitationLoss:
             model.target = self
         else:
             self._hook(model)
+
+    @property
+    def coefficient(self) -> float:
+        """What the loss is multiplied with now."""
+        return self._part.imitate
 
     def suggestions(self, mode: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None:
         """Suggestions for the states from which the last step was taken.

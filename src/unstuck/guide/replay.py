@@ -29,6 +29,24 @@ class Batch:
     """What the learner got: normalised observations, actions scaled to [-1, 1]..."""
 
 
+def reward_unit(env: Any) -> float:
+    """What VecNormalize divides rewards by; 1 where it leaves them, or there is none (None)."""
+    return float(np.sqrt(env.ret_rms.var + env.epsilon)) if env is not None and env.norm_reward else 1.0
+
+
+def rewarded(samples: Any, guide: Guide, steps: Steps, now: int, env: Any) -> Any:
+    """The samples of a batch with what its steps are worth at this time of training added to their rewards.
+
+    Args:
+        samples: of Stable-Baselines3's replay buffers, with rewards in the unit in which `env` (a VecNormalize or
+            None) gives them.
+        steps: the same transitions as parts know them.
+    """
+    bonus = np.asarray(guide.reward(steps, now)) / reward_unit(env)
+    added = torch.as_tensor(bonus.astype(np.float32).reshape(-1, 1))
+    return samples._replace(rewards=samples.rewards + added.to(samples.rewards.device))
+
+
 class _Guided:
     """What is added to a replay buffer's class; see `guided`."""
 
@@ -67,10 +85,7 @@ class _Guided:
         np.random.set_state(before)
         samples = super()._get_samples(batch_inds, env)  # type: ignore[misc]
         if self._rewarded:
-            bonus = self.guide.reward(self._steps(rows), self._now())
-            scale = np.sqrt(env.ret_rms.var + env.epsilon) if env is not None and env.norm_reward else 1.0
-            added = torch.as_tensor(np.asarray(bonus / scale, dtype=np.float32).reshape(-1, 1))
-            samples = samples._replace(rewards=samples.rewards + added.to(samples.rewards.device))
+            samples = rewarded(samples, self.guide, self._steps(rows), self._now(), env)
         self.last = Batch(self.values[rows], samples)
         return samples
 

@@ -24,11 +24,14 @@ class Substitution(Protocol):
 class Target(Protocol):
     """Suggestions that the policy is to imitate, by a loss inside PPO's own."""
 
-    coefficient: float
-    """What the loss is multiplied with."""
     whole_pull: float
     """Share of a minibatch that must have a suggestion for the loss to be the mean over those that have one; where
     fewer have, it is less in proportion."""
+
+    @property
+    def coefficient(self) -> float:
+        """What the loss is multiplied with now."""
+        ...
 
     def suggestions(self, mode: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """Suggestions for the states from which the last step was taken.

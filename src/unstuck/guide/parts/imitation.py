@@ -6,6 +6,7 @@ itself, discrete actions by cross-entropy, continuous ones by the squared distan
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,14 @@ class ImitationSettings(PartSettings):
     """Imitation of suggested actions."""
 
     imitate: float = Field(default=0.0, ge=0)
-    """Coefficient of the imitation loss towards suggestions, averaged over matched samples (of which at least a tenth
-    of all are counted), inside PPO's loss."""
+    """Coefficient of the loss towards suggestions, beside the policy's own. PPO: averaged over matched samples (of
+    which at least a tenth of all are counted). With a replay buffer: over the batch."""
+    imitate_fade: float = Field(default=0.0, ge=0, le=1)
+    """With imitate: the share of training over which the coefficient falls to zero. 0: it stays."""
+
+    @property
+    def on(self) -> bool:
+        return self.imitate > 0
 
 
 class Imitation(Part):
@@ -44,6 +51,17 @@ class Imitation(Part):
             self.variables = self._advisor.action_variables
             self.wants_own = self._advisor.has_deltas
         self.seen = self.hits = 0
+
+    def on_update(self, model: Any) -> None:
+        if (fade := self.settings.imitate_fade) and self.imitate > 0:
+            left = max(0.0, 1.0 - model.num_timesteps / (fade * self.context.total))
+            self.imitate = self.settings.imitate * left
+
+    def state(self) -> dict[str, Any]:
+        return {"imitate": self.imitate}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.imitate = state.get("imitate", self.imitate)
 
     def target(self, values: np.ndarray, own: np.ndarray | None) -> Suggestions | None:
         found = self._advisor.first(values)
