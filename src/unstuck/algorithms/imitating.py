@@ -56,8 +56,8 @@ class Imitation:
 
 
 class ModeLoss(Imitation):
-    """The squared distance of the actor's most likely action from the suggestion, both in [-1, 1], times the mean |Q| of
-    the batch, so that neither outweighs the other when rewards are scaled (Fujimoto and Gu 2021, arXiv 2106.06860,
+    """The squared distance of the actor's most likely action from the suggestion, both in [-1, 1], times the mean |Q|
+    of the batch, so that neither outweighs the other when rewards are scaled (Fujimoto and Gu 2021, arXiv 2106.06860,
     equation 5). Filtered, only where the critic rates the suggestion above what the actor would do (the Q-filter of
     Nair et al. 2018, arXiv 1709.10089, section IV-D).
 
