@@ -28,7 +28,7 @@ agents: $(VENV)/.installed-dev
 	$(BIN)/python scripts/make_agents.py
 
 # Faults of a language model's service (minutes; into docs/llm.md), then kills, damages and environments that misbehave
-# (an hour or more on two cores; docs/faults.md). One part of these: `python -m benchmarks.faults --only kills --kills 20`.
+# (an hour or more on two cores; docs/faults.md). One part of these: `python -m benchmarks.faults --only kills --count 20`.
 faults: $(VENV)/.installed-dev
 	$(BIN)/python -W ignore scripts/make_faults_page.py
 	$(BIN)/python -W ignore -m benchmarks.faults

@@ -1,6 +1,7 @@
 """Property tests: whatever a guidance file, a card, a manifest, YAML or a reply holds, the error is a clean one.
 
-A few thousand cases here; UNSTUCK_FUZZ=1000000 makes as many of each kind.
+A few thousand cases here; UNSTUCK_FUZZ=N makes N of each kind. Honest files mutated (`fuzzing.py`) are cheap enough for
+a million of them: `python -m benchmarks.faults --only fuzz --count 1000000`, which goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import fuzzing
 from unstuck.agents._pickles import read_pickle
 from unstuck.agents._yaml import read_pairs
 from unstuck.errors import UnstuckError
@@ -41,6 +43,31 @@ VALUES = st.recursive(
     ATOMS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES | st.text(max_size=8), inner, max_size=5),
     max_leaves=15,
 )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def readers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, fuzzing.Reader]:
+    return {reader.name: reader for reader in fuzzing.readers(tmp_path_factory.mktemp("fuzz"))}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_honest_files_mutated(readers: dict[str, fuzzing.Reader]) -> None:
+    for reader in readers.values():
+        for honest in reader.honest:
+            reader.read(honest)
+    faults = list(fuzzing.fuzz(list(readers.values()), CASES * 10, seed=int(os.environ.get("UNSTUCK_FUZZ_SEED", "1"))))
+    assert not faults, faults[0]
+
+
+def test_the_fuzzer_sees_a_reader_that_fails() -> None:
+    """Of each kind that it looks for: another error than a clean one, and what a file must not get through."""
+
+    def careless(data: bytes) -> None:
+        assert json.loads(data)["weight"] < 1e300
+
+    found = list(fuzzing.fuzz([fuzzing.Reader("careless", (b'{"weight": 1.0, "why": "x"}',), careless)], 300, seed=0))
+    kinds = {fault.what.partition(":")[0] for fault in found}
+    assert {"AssertionError", "JSONDecodeError", "KeyError", "TypeError"} <= kinds
 
 
 def written(path: Path, value: Any) -> Path:

@@ -1,81 +1,69 @@
-"""Do all of it, or some parts, and write docs/faults.json and docs/faults.md.
+"""Do all of it, or some parts, and write docs/faults.md. What was stopped goes on where it stood.
 
 python -m benchmarks.faults                                  # an hour or so on two cores
-python -m benchmarks.faults --only kills --kills 20 --minutes 5
+python -m benchmarks.faults --only kills --count 20
+python -m benchmarks.faults --page                           # only the page, from what was done
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import tempfile
-from collections.abc import Iterable
-from datetime import date
+import os
 from pathlib import Path
-from typing import Any
 
-from benchmarks.faults import parts
+from benchmarks.faults.log import Log, Row
+from benchmarks.faults.parts import PARTS
 
-DOCS = Path(__file__).parents[2] / "docs"
-PARTS = ("kills", "starts", "disks", "damages", "environments")
+ROOT = Path(__file__).parents[2]
+PAGE = """# Faults on purpose
+
+What `make faults` did to runs, and what came of it. The runs are small ones on toy tasks: one with two arms, two
+seeds and two rounds, and a race. *Held* means that the folder ended as that of a run which nothing disturbed, in every
+file (weights, scores, advice, guidance, curves, verdict, ladder) but for times of day; or that the fault was told with
+a way out, which was then tried and led there. The cases, one a line, are in [faults.jsonl](faults.jsonl).
+
+| what | tried | held | remarks | date |
+|---|---:|---:|---|---|
+"""
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument(
-        "--kinds", nargs="+", choices=("rounds", "race"), default=["rounds", "race"], help="of runs killed"
-    )
-    parser.add_argument("--starts", type=int, default=20)
-    parser.add_argument("--disks", type=int, default=10)
-    parser.add_argument("--damages", type=int, default=40)
-    parser.add_argument("--minutes", type=float, default=60.0, help="for the kills; what is not done then is left out")
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--count", type=int, help="of each part; kills are shared by the two kinds of run")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=DOCS)
-    parser.add_argument("--folder", type=Path, help="where the runs are kept; by default nowhere")
+    parser.add_argument("--anew", action="store_true", help="forget what was done of these parts before")
+    parser.add_argument("--page", action="store_true", help="only write the page")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs")
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "faults", help="where the runs are")
     args = parser.parse_args(argv)
-    stored = args.out / "faults.json"
-    data: dict[str, Any] = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {}
-    with tempfile.TemporaryDirectory(prefix="unstuck-faults-") as made:
-        folder = args.folder or Path(made)
-        with parts.own_state(folder):
-            for name in args.only:
-                rows: list[dict[str, Any]] = []
-                for row in _rows(name, folder, args):
-                    rows.append(row._asdict())
-                    print(f"{row.what}: {row.held} of {row.tried}; {row.remarks}", flush=True)
-                    # After each row: what an interrupted run has measured is kept.
-                    data[name] = {"date": date.today().isoformat(), "seed": args.seed, "rows": rows}
-                    stored.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-                    (args.out / "faults.md").write_text(page(data), encoding="utf-8")
+    log = Log(args.out / "faults.jsonl")
+    if args.anew:
+        log.forget(args.only)
+    os.environ["UNSTUCK_STATE_DIR"] = str(args.folder.resolve() / "state")  # not the user's own
+    for name in [] if args.page else args.only:
+        part = PARTS[name]
+        for _ in part.run(log, args.folder.resolve(), args.count or part.usual, args.seed):
+            for row in part.rows(log.cases(name)):
+                print(f"{row.what}: {row.held} of {row.tried}; {row.remarks}", flush=True)
+            write_page(log, args.out / "faults.md")
+    write_page(log, args.out / "faults.md")
 
 
-def _rows(name: str, folder: Path, args: argparse.Namespace) -> Iterable[parts.Row]:
-    if name == "kills":
-        return parts.kills(folder, args.kinds, args.kills, args.minutes, args.seed)
-    if name == "environments":
-        return parts.environments(folder, args.seed)
-    return getattr(parts, name)(folder, getattr(args, name), args.seed)
+def write_page(log: Log, path: Path) -> None:
+    """The table of everything in the log."""
+    lines = []
+    for part in PARTS.values():
+        if cases := log.cases(part.name):
+            lines += [_line(row, cases[-1]["date"]) for row in part.rows(cases)]
+    path.write_text(PAGE + "".join(lines), encoding="utf-8")
 
 
-def page(data: dict[str, Any]) -> str:
-    """The table as markdown."""
-    lines = [
-        "# Faults on purpose", "",
-        "What `make faults` did to runs, and what came of it. The run is a small one on a toy task: two arms, two",
-        "seeds and two rounds; or a race. *Held* means that the folder ended with the same weights, scores, advice and",
-        "guidance as a run that nothing disturbed, or that the fault was told with a way out that was then tried.",
-        "The numbers are of the dates given; a part that is missing has not been run to its end.", "",
-        "| what | tried | held | remarks | date |", "|---|---:|---:|---|---|",
-    ]  # fmt: skip
-    for name in PARTS:
-        for row in data.get(name, {}).get("rows", []):
-            remarks = row["remarks"].replace("|", "\\|")
-            lines.append(f"| {row['what']} | {row['tried']} | {row['held']} | {remarks} | {data[name]['date']} |")
-    return "\n".join(lines) + "\n"
+def _line(row: Row, day: str) -> str:
+    remarks = " ".join(row.remarks.split()).replace("|", "\\|")
+    return f"| {row.what} | {row.tried} | {row.held} | {remarks} | {day} |\n"
 
 
 if __name__ == "__main__":

@@ -339,11 +339,15 @@ class RaceVerdict(_Result):
 # ---------------------------------------------------------------------------------------------------------- scores
 
 
+Return = Annotated[float, Field(ge=-1e100, le=1e100)]
+"""A return whose square is still a number."""
+
+
 class Returns(_Result):
     """Returns of episodes, by mode; the same seeds in both."""
 
-    deterministic: tuple[float, ...] = Field(min_length=1)
-    sampled: tuple[float, ...] = Field(min_length=1)
+    deterministic: tuple[Return, ...] = Field(min_length=1)
+    sampled: tuple[Return, ...] = Field(min_length=1)
 
     def of(self, mode: str) -> tuple[float, ...]:
         """(episodes,)."""

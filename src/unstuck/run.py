@@ -27,6 +27,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -57,6 +58,7 @@ LOG_CHARACTERS = 1_000_000
 """Kept of the log of environments' faults."""
 MOST_BYTES = 64 * 2**20
 """Of a JSON file in a run folder."""
+_HALF = re.compile(r"\\[uU][dD][89a-fA-F]")
 
 
 class StageRecord(BaseModel):
@@ -134,7 +136,11 @@ def read_json(path: Path) -> Any:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise RunError(f"{path} is larger than {MOST_BYTES >> 20} MiB; Unstuck writes no such file")
-        return json.loads(path.read_bytes().decode("utf-8"))
+        text = path.read_bytes().decode("utf-8")
+        data = json.loads(text)
+        if _HALF.search(text):
+            json.dumps(data, ensure_ascii=False).encode()  # halves of pairs can be read, but never be written again
+        return data
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"cannot read {path}: {error}") from error
 

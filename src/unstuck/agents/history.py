@@ -80,7 +80,7 @@ def _evaluations(path: Path) -> LearningCurve | None:
                 return None
         with np.load(path, allow_pickle=False) as arrays:
             steps, results = np.asarray(arrays["timesteps"]), np.asarray(arrays["results"], dtype=np.float64)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+    except Exception:  # a damaged file of another program: zipfile, zlib and numpy raise many kinds
         return None
     if steps.ndim != 1 or results.ndim < 2 or len(steps) != len(results) or not results.size:
         return None

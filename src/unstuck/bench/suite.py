@@ -227,10 +227,14 @@ def missing_agent(suite: Suite, task: SuiteTask) -> str:
         path = agent_path(suite, task)
     except UnstuckError as error:
         return str(error)
-    if path.exists():
-        return ""
+    try:
+        if path.exists():
+            return ""
+    except (OSError, ValueError) as error:
+        return f"{task.agent[:200]!r} is no path ({getattr(error, 'strerror', None) or error})"
     unset = re.search(r"\$\{?(\w+)", str(path))
-    return f"the environment variable {unset[1]} is not set" if unset else f"there is no agent {path}"
+    # Said as the suite has it: what is in an environment variable may be a secret, and this is written into pages.
+    return f"the environment variable {unset[1]} is not set" if unset else f"there is no agent {task.agent}"
 
 
 def reference(task: SuiteTask) -> float | None:

@@ -82,7 +82,7 @@ def _chat(value: Mapping[str, Any]) -> Body:
     if not choices:
         return _body(value, "", None)
     choice = choices[0]
-    message = choice.get("message") or choice.get("delta") or {}
+    message = _dict(choice.get("message") or choice.get("delta"))
     text, end = _parts(message.get("content")) or str(choice.get("text") or ""), choice.get("finish_reason")
     if not text and (call := _called(message.get("tool_calls"))):
         text, end = call, end or "tool_calls"
@@ -94,7 +94,7 @@ def _chat(value: Mapping[str, Any]) -> Body:
 def _called(calls: Any) -> str:
     """The arguments of the first call, which hold the reply where a model was given its form as a tool."""
     for call in calls if isinstance(calls, list) else ():
-        arguments = (call.get("function") or {}).get("arguments") if isinstance(call, dict) else None
+        arguments = _dict(_dict(call).get("function")).get("arguments")
         if arguments:
             return arguments if isinstance(arguments, str) else json.dumps(arguments)
     return ""
@@ -107,13 +107,13 @@ def _responses(value: Mapping[str, Any]) -> Body:
             continue
         if item.get("type") == "function_call" and item.get("arguments"):
             calls.append(str(item["arguments"]))
-        for part in item.get("content") or () if item.get("type", "message") == "message" else ():
+        for part in _list(item.get("content")) if item.get("type", "message") == "message" else ():
             if isinstance(part, dict):
                 texts.append(str(part.get("text") or ""))
                 refusals.append(str(part.get("refusal") or ""))
     text, end = "".join(texts), value.get("status")
     if end == "incomplete":
-        end = (value.get("incomplete_details") or {}).get("reason") or end
+        end = _dict(value.get("incomplete_details")).get("reason") or end
     if not text and calls:
         text, end = calls[0], "tool_calls"
     if not text and any(refusals):
@@ -133,9 +133,17 @@ def _google(value: Mapping[str, Any]) -> Body:
     candidates = [c for c in value["candidates"] if isinstance(c, dict)]
     if not candidates:
         return _body(value, "", "content_filter" if value.get("promptFeedback") else None)
-    parts = (candidates[0].get("content") or {}).get("parts") or ()
+    parts = _list(_dict(candidates[0].get("content")).get("parts"))
     text = "".join(str(p.get("text") or "") for p in parts if isinstance(p, dict) and not p.get("thought"))
     return _body(value, text, candidates[0].get("finishReason"))
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _parts(content: Any) -> str:

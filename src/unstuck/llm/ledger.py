@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from unstuck.errors import LLMError
 State = Literal["out", "replied", "refused", "lost"]
 """out: no end is known (under way, or interrupted). replied: answered. refused: the service turned it down unread, so
 it costs nothing. lost: no answer came (a timeout, a broken connection); it may be billed all the same."""
+_NAME = re.compile(r"[0-9A-Za-z-]{1,64}", re.ASCII)
 LOCK_S = 60.0
 """Longest wait for the lock; it is held for milliseconds."""
 
@@ -63,18 +65,20 @@ class Ledger:
         found: dict[str, Call] = {}
         for line in self._lines():
             name = str(line.get("call", ""))
+            if not _NAME.fullmatch(name):
+                continue  # it is a part of paths
             try:
+                tokens, cost = _tokens(line["tokens"]), _money(line["cost_usd"])
                 if line.get("event") == "sent":
                     found[name] = Call(
                         name, str(line["key"]), str(line["model"]), str(line.get("source") or line["model"]),
-                        str(line["at"]), int(line["tokens"]), _money(line["cost_usd"]),
+                        str(line["at"]), tokens, cost,
                     )  # fmt: skip
                 elif name in found:
                     found[name] = replace(
-                        found[name], state=line["event"], tokens=int(line["tokens"]),
-                        cost_usd=_money(line["cost_usd"]), note=str(line.get("note", "")),
+                        found[name], state=line["event"], tokens=tokens, cost_usd=cost, note=str(line.get("note", "")),
                     )  # fmt: skip
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, OverflowError):
                 continue  # a line of a newer version
         return list(found.values())
 
@@ -133,14 +137,25 @@ class Ledger:
         for line in content.split(b"\n"):
             try:
                 value = json.loads(line) if line.strip() else None
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue  # cut by a kill while it was written: what it would have said had not begun
             if isinstance(value, dict):
                 yield value
 
 
+def _tokens(value: Any) -> int:
+    tokens = int(value)
+    if tokens < 0:
+        raise ValueError("fewer than no tokens")
+    return tokens
+
+
 def _money(value: Any) -> float | None:
-    return None if value is None else float(value)
+    """Less than nothing, or no number, would lift the caps of whoever goes on with the folder."""
+    cost = None if value is None else float(value)
+    if cost is not None and not 0 <= cost < float("inf"):
+        raise ValueError("no cost")
+    return cost
 
 
 def _now() -> str:

@@ -65,7 +65,7 @@ class RawStore:
         """url, request, and where a response came status, headers and whether it is complete; else `failed`."""
         try:
             value = json.loads((self.folder / f"{call}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return value if isinstance(value, dict) else None
 

@@ -17,6 +17,8 @@ Applies = Literal["as-given", "table", "near"]
 """`as-given`: each advice's own condition or neighbourhood. `table`: the paper's look-up table, the discretised
 state of the evidence. `near`: a neighbourhood of the evidence, whatever condition the advice carries."""
 
+_FAR = 2.0**40
+"""Cells beyond are all one: far outside of everything that was collected."""
 BLOCK = 1024
 """Rows matched at once: what is looked up for more of them would not fit the cache."""
 
@@ -96,10 +98,9 @@ class Matcher:
     def _cell(self, scaled: np.ndarray) -> np.ndarray:
         """(N, V) scaled values → the cells of the look-up table that they are in, int64."""
         cells = np.floor((scaled + 1) * (self._bins / 2))
-        if np.isfinite(cells).all():
+        if (np.abs(cells) < _FAR).all():
             return cells.astype(np.int64)
-        with np.errstate(invalid="ignore"):
-            return np.nan_to_num(cells, nan=np.iinfo(np.int32).min).astype(np.int64)
+        return np.clip(np.nan_to_num(cells, nan=-_FAR), -_FAR, _FAR).astype(np.int64)
 
     @property
     def variables(self) -> set[str]:

@@ -62,7 +62,7 @@ class RunData:
 
 
 def is_number(x: Any) -> bool:
-    return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
+    return isinstance(x, int | float) and not isinstance(x, bool) and abs(x) < 1e300 and math.isfinite(x)
 
 
 def read_run(run: Run) -> RunData:
