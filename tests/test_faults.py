@@ -10,10 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from unstuck.cells import cell
 from unstuck.cli import main
 from unstuck.config import AgentConfig, CollectConfig, EvaluateConfig, RunConfig, TaskConfig, TrainConfig, VerifyConfig
 from unstuck.errors import RunError, UnstuckError
@@ -24,7 +27,9 @@ from unstuck.testing import CORRIDOR, save_stuck_agent
 
 HOLD = """
 import sys, time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unstuck.files import held
 with held(Path(sys.argv[1])):
     print("held", flush=True)
@@ -90,7 +95,9 @@ def test_two_threads_do_not_share_it(tmp_path: Path) -> None:
 
 START = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unstuck.config import *
 from unstuck.run import Run
 root, agent = Path(sys.argv[1]), Path(sys.argv[2])
@@ -394,3 +401,38 @@ def test_folders_of_older_versions_are_read(tmp_path: Path) -> None:
     shutil.rmtree(run.root / "collect")
     assert not Run(run.root).done("collect", "f")
     assert Manifest.model_validate(data).stages["collect"].files is None
+
+
+# ---------------------------------------------------------------------------------------------- kept pieces
+
+
+def test_a_cell_is_kept_as_long_as_it_is_whole(tmp_path: Path) -> None:
+    done: list[Path] = []
+
+    def work(draft: Path) -> dict[str, Any]:
+        done.append(draft)
+        (draft / "part").mkdir()
+        (draft / "part" / "weights.npz").write_bytes(b"x" * 100)
+        return {"steps": 5}
+
+    folder = tmp_path / "a" / "cell"
+    for _ in range(2):
+        assert cell(folder, "mark", work)["steps"] == 5
+    assert len(done) == 1
+    spoil: list[Callable[[], object]] = [
+        lambda: cut(folder / "part" / "weights.npz"),
+        lambda: flip(folder / "part" / "weights.npz"),
+        lambda: shutil.rmtree(folder / "part"),
+        lambda: (folder / "cell.json").write_text("{"),
+        lambda: (folder / "cell.json").write_text('{"mark": "mark", "found": 3}'),
+        lambda: (folder / "cell.json").write_text('{"mark": "mark", "found": {}, "files": {"../../x": "1:2"}}'),
+        lambda: (folder / "cell.json").unlink(),
+        lambda: (shutil.rmtree(folder), folder.write_text("x")),
+        lambda: (folder.with_name("cell.draft") / "left").mkdir(parents=True),
+    ]
+    for number, damaging in enumerate(spoil, 2):
+        damaging()
+        assert cell(folder, "mark", work)["steps"] == 5
+        assert len(done) == min(number, len(spoil))  # the last one leaves something beside it only
+    assert cell(folder, "another", work)["steps"] == 5
+    assert len(done) == len(spoil) + 1

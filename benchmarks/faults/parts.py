@@ -212,7 +212,7 @@ def _environment_rows(cases: list[Case]) -> Iterator[Row]:
         yield Row("misbehaving environments", case["passed"] + case["failed"], case["passed"], remarks)
 
 
-CHUNK = 10_000
+CHUNK = 2_000
 
 
 def _fuzz(log: Log, folder: Path, count: int, seed: int) -> Iterator[None]:

@@ -58,13 +58,15 @@ class CurvePoint:
             point = cls(**own, signals=data)
         except (TypeError, RecursionError) as error:
             raise ValueError(f"no line of a learning curve: {error}") from error
-        if not isinstance(point.steps, int | float) or not all(
-            v is None or isinstance(v, int | float) for v in own.values()
-        ):
+        held = [v for v in {**data, **own}.values() if v is not None]
+        if not isinstance(point.steps, int | float) or not all(isinstance(v, int | float) for v in own.values() if v):
             raise ValueError("no line of a learning curve: it holds something that is no number")
+        if any(isinstance(v, int) and abs(v) > _MOST for v in held):
+            raise ValueError("no line of a learning curve: a number beyond any")
         return point
 
 
+_MOST = 2**63
 _OWN = tuple(f.name for f in fields(CurvePoint) if f.name != "signals")
 
 

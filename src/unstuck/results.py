@@ -199,9 +199,6 @@ class TrainFacts(_Result):
     engine: str = ""
     rounds: tuple[RoundFacts, ...] = ()
     """Empty where there was only one."""
-    mark: str | None = None
-    """Of the first of several rounds, which is no stage of its own: its fingerprint, and (below) what it took."""
-    seconds: float | None = None
 
     @property
     def key(self) -> StageKey:

@@ -15,9 +15,10 @@ from typing import Any, Literal
 import numpy as np
 
 from unstuck.agents import load_agent
+from unstuck.cells import cell
 from unstuck.race.competitors import TRUNK
 from unstuck.race.entry import Entry
-from unstuck.race.legs import cell, play
+from unstuck.race.legs import play
 from unstuck.race.quiet import Quiet, episode_seeds, quieted
 from unstuck.race.track import Track
 from unstuck.race.verdict import gain, is_better, is_worse

@@ -11,9 +11,6 @@ and gives what it would have given.
 
 from __future__ import annotations
 
-import os
-import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +21,7 @@ import torch
 
 from unstuck.agents import Agent, load_agent
 from unstuck.algorithms import policy_of
+from unstuck.cells import cell
 from unstuck.config import TrainConfig
 from unstuck.curves import read_curve
 from unstuck.guidance import Guidance
@@ -34,7 +32,7 @@ from unstuck.race.competitors import Patient, competitor
 from unstuck.race.measure import Measure
 from unstuck.results import Mode
 from unstuck.rollout import Trace, run_episodes, time_limit
-from unstuck.run import Run, read_json, write_json
+from unstuck.run import Run
 from unstuck.treatments import NOTE, States, of_episodes, transplant, visit, with_weights
 from unstuck.vecenvs import make_vec_env
 from unstuck.workers import end_with_parent, one_thread
@@ -44,25 +42,8 @@ LONGEST = 10_000
 """Steps after which an episode is cut where the task sets no time limit."""
 NOISES = (0.1, 0.3, 0.5)
 """Of states beside the collected ones, which have none."""
-DONE = "cell.json"
 SUSPENDED = "training.pt"
 WEIGHTS = "weights.npz"
-
-
-def cell(folder: Path, mark: str, work: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    """What `work` returned, and left in the folder, the first time that it was done with this mark."""
-    if (folder / DONE).exists() and (held := read_json(folder / DONE)).get("mark") == mark:
-        return dict(held["found"])
-    draft = folder.with_name(f"{folder.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    begun = time.monotonic()
-    found = work(draft)
-    found["seconds"] = round(time.monotonic() - begun, 3)
-    write_json(draft / DONE, {"mark": mark, "found": found})
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(draft, folder)
-    return dict(read_json(folder / DONE)["found"])
 
 
 @dataclass(frozen=True)

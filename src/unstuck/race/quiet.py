@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from unstuck.agents import Agent, load_agent
+from unstuck.cells import cell
 from unstuck.guide.plan import Plan
 from unstuck.learner import Learner
-from unstuck.race.legs import cell, play
+from unstuck.race.legs import play
 from unstuck.race.track import Track
 from unstuck.treatments import quieter
 

@@ -23,12 +23,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from unstuck.cells import cell
 from unstuck.config import RunConfig
 from unstuck.llm import Request
 from unstuck.methods import METHODS
 from unstuck.progress import Progress
 from unstuck.race import train_race
-from unstuck.results import MODES, StageKey, TrainFacts, trainings
+from unstuck.results import MODES, StageKey, trainings
 from unstuck.rounds.result import Trained, gather
 from unstuck.run import Round, Run, alone, digest
 from unstuck.stages import train as training
@@ -115,18 +116,13 @@ def train_in_rounds(
 def _first(run: Run, job: Job) -> Trained:
     """Round 1: the run's own guidance, trained with its share of the budget."""
     alone = replace(job, rounds=1)
-    mark, folder = training.fingerprint(run, alone), round_folder(run.root, job, 1)
-    path = folder / "info.json"
-    if not path.exists() or TrainFacts.read(path).mark != mark:
-        draft = folder.with_name(f"{folder.name}.draft")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        seconds = training.train_one(str(run.root), alone, str(draft))[1]
-        facts = TrainFacts.read(draft / "info.json")
-        facts.model_copy(update={"mark": mark, "seconds": round(seconds, 3)}).write(draft / "info.json")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(draft, folder)
-    return Trained(1, run, alone, folder, TrainFacts.read(path).seconds or 0.0)
+    folder = round_folder(run.root, job, 1)
+
+    def work(draft: Path) -> dict[str, Any]:
+        return {"took": round(training.train_one(str(run.root), alone, str(draft))[1], 3)}
+
+    found = cell(folder, training.fingerprint(run, alone), work)
+    return Trained(1, run, alone, folder, float(found["took"]))
 
 
 def _next(run: Run, job: Job, done: list[Trained], model: Any) -> Trained:
