@@ -198,7 +198,17 @@ def readers(folder: Path) -> list[Reader]:
 
 def _guidance(folder: Path) -> Iterator[Reader]:
     from explain_cases import CART, LAMP
-    from unstuck.guidance import Action, Advice, Guidance, Near, Progress, Term, load_guidance, problems, save_guidance
+    from unstuck.guidance import (
+        Action,
+        Advice,
+        Guidance,
+        Near,
+        ProgressMeasure,
+        Term,
+        load_guidance,
+        problems,
+        save_guidance,
+    )
     from unstuck.matching import Matcher, Terms
 
     for card, action in ((LAMP, Action(index=2)), (CART, Action(values=(0.5, -1.0), delta=True))):
@@ -210,7 +220,7 @@ def _guidance(folder: Path) -> Iterator[Reader]:
             update={
                 "advice": (*reply.advice, beside),
                 "reward_terms": (*reply.reward_terms, Term(variable=names[0], weight=2.0, cap=3.0, why="x")),
-                "progress": Progress(terms=(Term(variable=names[0], weight=1.0, cap=5.0, why="x"),), why="x"),
+                "progress": ProgressMeasure(terms=(Term(variable=names[0], weight=1.0, cap=5.0, why="x"),), why="x"),
             }
         )
         assert isinstance(whole, Guidance)

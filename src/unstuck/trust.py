@@ -58,6 +58,8 @@ def claims(config: RunConfig, inputs: Mapping[str, str]) -> dict[str, Any]:
         found["trust"] = dict(inputs)
     if llm.base_url:
         found["base_url"] = llm.base_url
+    if llm.headers:
+        found["headers"] = dict(sorted(llm.headers.items()))
     if caps := _raised_caps(llm):
         found["caps"] = caps
     return found
@@ -88,6 +90,13 @@ def in_words(found: Mapping[str, Any]) -> list[str]:
         lines.append("lets the pickles in its agent's files run code (agent.trust)")
     if "base_url" in found:
         lines.append(f"sends prompts, and your key, to {found['base_url']}")
+    if "headers" in found:
+        many = "s" if len(found["headers"]) > 1 else ""
+        lines.append(f"sends the header{many} {', '.join(found['headers'])} with every prompt, beside your key")
+    if "out" in found:
+        lines.append(f"writes its runs to {found['out']}")
+    if "recordings" in found:
+        lines.append(f"keeps replies in {found['recordings']}")
     for name, value in found.get("caps", {}).items():
         if name == "prices":
             lines.append(f"says that a million tokens cost ${value[0]:g} in and ${value[1]:g} out")

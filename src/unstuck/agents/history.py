@@ -111,13 +111,16 @@ def _own(path: Path) -> LearningCurve | None:
 
 def _logger(path: Path) -> LearningCurve | None:
     """SB3's logger with the format `csv`: a column for each quantity."""
-    rows = list(csv.DictReader((_text(path) or "").splitlines()))
+    try:
+        rows = list(csv.DictReader((_text(path) or "").splitlines()))
+    except csv.Error:
+        return None
     for column in RETURNS:
         points = []
         for row in rows:
             try:
                 points.append((float(row["time/total_timesteps"]), float(row[column])))
-            except (KeyError, ValueError, TypeError):
+            except (KeyError, ValueError, TypeError, OverflowError):
                 continue
         if len(points) > 1:
             return _of_points(points, "progress.csv")

@@ -14,6 +14,7 @@ from unstuck.agents._find import find_statistics, find_zip, zoo_notes
 from unstuck.agents._kwargs import rebuild_policy_kwargs
 from unstuck.agents._limits import check_sizes
 from unstuck.agents._pickles import class_path, read_pickle, run_pickle, serialized, to_space
+from unstuck.agents._settings import bounded
 from unstuck.agents.normalization import Normalization, load_normalization
 from unstuck.agents.types import Agent
 from unstuck.algorithms.base import Algorithm, Archive, names, recognise
@@ -46,7 +47,7 @@ def load_agent(path: Path | str, *, vecnormalize: Path | str | None = None, trus
         check_sizes(f"{zip_path} (policy_kwargs)", kwargs, held)
     state_dict, kwargs, changes = algorithm.modernize(held, kwargs)
     notes += changes
-    hyperparameters = algorithm.hyperparameters(archive, notes)
+    hyperparameters = bounded(algorithm.hyperparameters(archive, notes), notes)
     observation_space = _space(zip_path, data, "observation_space", notes)
     action_space = _space(zip_path, data, "action_space", notes)
     normalization, stats_bytes, stats_path = _statistics(zip_path, vecnormalize, trust, notes)

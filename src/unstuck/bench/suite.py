@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from unstuck.bench.faults import explained, where
 from unstuck.config import Method, RunConfig
 from unstuck.errors import UnstuckError, did_you_mean
-from unstuck.files import parse_toml
+from unstuck.files import parse_toml, stays_inside
 from unstuck.hub import Address, fetch, is_address
 from unstuck.llm.config import RECORDED, LLMConfig
 
@@ -147,14 +147,26 @@ class Suite(Settings):
         """What stands in the file of remarks; '' without one.
 
         Raises:
-            SuiteError: if it cannot be read.
+            SuiteError: if it cannot be read, or lies outside of the suite's folder: what it says is published.
         """
         if self.remarks is None:
             return ""
+        if not (self._folder / self.remarks).resolve().is_relative_to(self._folder.resolve()):
+            raise SuiteError(f"the remarks {self.remarks} lie outside of the suite's folder; put a copy into it")
         try:
             return (self._folder / self.remarks).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise SuiteError(f"cannot read the remarks {self._folder / self.remarks}: {error}") from error
+
+    def places_elsewhere(self) -> dict[str, str]:
+        """Folders outside of what belongs to the suite, in which it would have something written."""
+        found = {}
+        if self.out is not None and not stays_inside(str(self.out)):
+            found["out"] = str(self.out)
+        if (recordings := self.recordings_folder) is not None:
+            if not recordings.resolve().is_relative_to(self._folder.resolve().parent):
+                found["recordings"] = str(self.recordings)
+        return found
 
     def base(self, method: str) -> str:
         """The built-in method behind a name."""

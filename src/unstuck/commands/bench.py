@@ -104,6 +104,7 @@ def _confirm(suite: Suite, parsed: BenchArgs) -> None:
         path = agent_path(suite, task)
         inputs = {task.name: file_digest(path)} if task.trust and path.is_file() else {}
         found = claims(suite.config(task, suite.methods[0]), inputs)
+        found |= suite.places_elsewhere()
         found.pop("caps", None)  # its author's caps stand beside its author's budgets; docs/bench.md says where
         if "card" in found and str(found["card"]).endswith(".toml"):
             found.pop("card")

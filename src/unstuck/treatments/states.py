@@ -13,6 +13,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from unstuck.algorithms.base import Policy
 from unstuck.episodes import Episode
+from unstuck.errors import RunError
+from unstuck.files import check_arrays
 from unstuck.treatments.noise import scale_for_entropy
 
 NOISES = (0.0, 0.1, 0.3, 0.5)
@@ -20,6 +22,10 @@ NOISES = (0.0, 0.1, 0.3, 0.5)
 probability of a random action (Discrete). So a fitted network also knows what to do beside the beaten track."""
 ROWS = 4096
 """States given to a network at once."""
+
+
+MOST_BYTES = 8 * 2**30
+"""Of the arrays in a file."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +78,18 @@ class States:
 
     @classmethod
     def load(cls, path: Path) -> States:
-        with np.load(path, allow_pickle=False) as file:
-            held = {name: file[name] for name in file.files}
+        """Raises:
+        RunError: the file is damaged, or no such file.
+        """
+        try:
+            check_arrays(path, MOST_BYTES)
+            with np.load(path, allow_pickle=False) as file:
+                return cls._of({name: file[name] for name in file.files})
+        except Exception as error:  # zipfile, zlib and numpy raise many kinds
+            raise RunError(f"{path} cannot be read ({error}); delete it, and it is made again") from error
+
+    @classmethod
+    def _of(cls, held: dict[str, np.ndarray]) -> States:
         both: dict[str, Any] = {}
         for name in ("observations", "last"):
             found = {k.split("/", 1)[1]: v for k, v in held.items() if k.startswith(f"{name}/")}

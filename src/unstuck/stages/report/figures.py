@@ -156,7 +156,8 @@ def _svg(fig: Figure, name: str, title: str) -> str:
     import matplotlib
 
     out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+    # Names come from files of others: they are text, whatever signs are in them.
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "text.parse_math": False}):
         fig.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     text = out.getvalue()
     text = text[text.index("<svg") :]
@@ -166,6 +167,7 @@ def _svg(fig: Figure, name: str, title: str) -> str:
     text = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = re.sub(r"<svg\b", f'<svg role="img" aria-labelledby="{name}-title"', text, count=1)
-    text = re.sub(r"(<svg\b[^>]*>)", rf'\1<title id="{name}-title">{escape(title)}</title>', text, count=1)
+    titled = f'<title id="{name}-title">{escape(title)}</title>'
+    text = re.sub(r"<svg\b[^>]*>", lambda match: match[0] + titled, text, count=1)
     text = text.replace(_FAINT, "var(--rule)").replace(_INK, "currentColor")
     return text.strip()
