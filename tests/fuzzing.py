@@ -245,8 +245,9 @@ def _guidance(folder: Path) -> Iterator[Reader]:
 
 @cache
 def _honest_reply(env_id: str) -> Any:
-    from explain_cases import CART, LAMP, cart_views, lamp_views
     from unstuck.stages.explain.reply import Reply, ReplyReader
+
+    from explain_cases import CART, LAMP, cart_views, lamp_views
 
     card, views = (LAMP, lamp_views()) if env_id == LAMP.env_id else (CART, cart_views())
     return ReplyReader(views, card).guidance(Reply.model_validate(REPLIES[env_id]))
@@ -278,10 +279,11 @@ REPLIES: dict[str, dict[str, Any]] = {
 
 
 def _reply(folder: Path) -> Iterator[Reader]:
+    from unstuck.stages.explain.reply import Reply, ReplyReader
+
     from explain_cases import CART, LAMP, cart_views, lamp_views
     from unstuck.guidance import problems
     from unstuck.llm.replies import read_reply
-    from unstuck.stages.explain.reply import Reply, ReplyReader
 
     for card, views in ((LAMP, lamp_views()), (CART, cart_views())):
         reader = ReplyReader(views, card)
@@ -648,8 +650,9 @@ def _logs(folder: Path) -> Iterator[Reader]:
     import io
 
     from unstuck.agents.history import learning_curve
+    from unstuck.curves import read_curve
     from unstuck.results import TrainFacts
-    from unstuck.stages.report.data import Curve, _points
+    from unstuck.stages.report.data import Curve
 
     arrays = io.BytesIO()
     np.savez(arrays, timesteps=np.arange(3), results=np.ones((3, 2)), ep_lengths=np.ones((3, 2)))
@@ -669,7 +672,7 @@ def _logs(folder: Path) -> Iterator[Reader]:
             held = learning_curve(place)
             assert held is None or all(r == r for r in held.returns)
             if path.name == "curve.jsonl":
-                curve = Curve(TrainFacts(arm="ppo", seed=1), _points(path))
+                curve = Curve(TrainFacts(arm="ppo", seed=1), read_curve(path))
                 assert curve.begin is not None
                 curve.series("return_mean")
 

@@ -117,7 +117,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     advice = Advice(
         id="s1", kind="state", why="because", evidence=Evidence(episode=0, step=1, state=state),
         action=Action(index=1), reward=-0.5,
-        verdict=Verdict(status="helpful", metric="return", gain=1.0, low=0.5, high=2.0, pairs=4, steps=8, note="a note"),
+        verdict=Verdict(status="helpful", metric="return", gain=1.0, low=0.5, high=2.0, pairs=4, note="a note"),
     )  # fmt: skip
     guidance = Guidance(
         env_id=CORRIDOR, diagnosis="It goes left.", summary="In short.", advice=(advice,),
@@ -154,7 +154,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spread = {"mean": 1.0, "low": 0.5, "high": 1.5, "n": 2}
     RunVerdict.model_validate(
         {"chosen": "unstuck", "seed": 1, "trained": 100, "subject": "unstuck", "why": "it is best",
-         "returns": dict.fromkeys(("unstuck", "before", "ppo"), spread), "differences": {"before": spread}, "race": race}
+         "returns": dict.fromkeys(("unstuck", "before", "ppo"), spread), "differences": {"before": spread},
+         "race": race}
     ).write(run.root / "verdict.json")  # fmt: skip
     RaceVerdict.model_validate(race).write(run.root / "train/unstuck/1/race.json")
     run.amend("train/unstuck/1")
@@ -238,8 +239,7 @@ def test_no_text_of_a_run_folder_comes_alive(
 
             report(run)
             made += 1
-        except UnstuckError as error:
-            assert "Traceback" not in str(error)
+        except UnstuckError:
             continue
         page = Page((root / "report.html").read_text())
         assert not page.alive, (path, page.alive)

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from unstuck.documents import read_json, write_json
 from unstuck.errors import RunError
 from unstuck.files import damage, inventory
-from unstuck.run import read_json, write_json
 
 DONE = "cell.json"
 

@@ -59,7 +59,9 @@ class CurvePoint:
         except (TypeError, RecursionError) as error:
             raise ValueError(f"no line of a learning curve: {error}") from error
         held = [v for v in {**data, **own}.values() if v is not None]
-        if not isinstance(point.steps, int | float) or not all(isinstance(v, int | float) for v in own.values() if v):
+        if not isinstance(point.steps, int | float) or not all(
+            isinstance(v, int | float) for v in own.values() if v is not None
+        ):
             raise ValueError("no line of a learning curve: it holds something that is no number")
         if any(isinstance(v, int) and abs(v) > _MOST for v in held):
             raise ValueError("no line of a learning curve: a number beyond any")

@@ -23,11 +23,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -35,9 +33,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ValidationError
 
 from unstuck.config import RunConfig, TaskConfig
+from unstuck.documents import digest, read_json, write_json
+from unstuck.draft import Draft
 from unstuck.errors import EnvironmentFaultError, RunError
 from unstuck.files import (
     damage,
@@ -51,112 +51,23 @@ from unstuck.files import (
     write_whole,
 )
 from unstuck.guidance import validation_message
-from unstuck.trust import claims, refusal, seal, sealed
+from unstuck.manifest import FORMAT, Manifest, Round, StageRecord, claimed
+from unstuck.trust import refusal, seal, sealed
 
-FORMAT = 1
+__all__ = [
+    "Draft",
+    "Manifest",
+    "Round",
+    "Run",
+    "StageRecord",
+    "alone",
+    "digest",
+    "read_json",
+    "write_json",
+]
+
 LOG_CHARACTERS = 1_000_000
 """Kept of the log of environments' faults."""
-MOST_BYTES = 64 * 2**20
-"""Of a JSON file in a run folder."""
-_HALF = re.compile(r"\\[uU][dD][89a-fA-F]")
-
-
-class StageRecord(BaseModel):
-    """One finished stage."""
-
-    model_config = ConfigDict(extra="forbid")
-    fingerprint: str
-    finished: str
-    seconds: float
-    env_steps: int = 0
-    """Environment steps that the stage took: what it is charged in the budget."""
-    facts: dict[str, Any] = {}
-    files: dict[str, str] | None = None
-    """What it left in its folder: path → SIZE:HASH. None in folders of older versions."""
-    settings: dict[str, Any] = {}
-    """Its own section of the settings, as it was done with."""
-    published: dict[str, str] = {}
-    """Name in the run folder → the file of the stage that was copied there."""
-
-
-class Round(BaseModel):
-    """Of a run that is a later round of another one."""
-
-    model_config = ConfigDict(extra="forbid")
-    number: int = Field(ge=2)
-    outer: str = Field(pattern=r"^\.\.([/\\]\.\.){0,7}$")
-    """The run folder to which it belongs, from its own."""
-    trained: int | None = None
-    """Environment steps for which its agent was trained so far; the file itself counts the last training only."""
-
-
-class Manifest(BaseModel):
-    """The head of a run."""
-
-    model_config = ConfigDict(extra="forbid")
-    format: int = FORMAT
-    unstuck: str = ""
-    created: str = ""
-    agent_file: str = ""
-    """Path of the copied agent, relative to the run folder."""
-    vecnormalize_file: str | None = None
-    inputs: dict[str, str] = {}
-    """The agent's files as they were given: path → SIZE:HASH."""
-    config: RunConfig = RunConfig()
-    round: Round | None = None
-    seals: dict[str, str] = {}
-    """For each user who confirmed what the settings claim beyond data: the name of their key, and the seal."""
-    stages: dict[str, StageRecord] = {}
-
-    @field_validator("agent_file", "vecnormalize_file")
-    @classmethod
-    def _inside(cls, name: str | None) -> str | None:
-        if name and not stays_inside(name):
-            raise ValueError("leads out of the run folder")
-        return name
-
-    @field_validator("stages")
-    @classmethod
-    def _stage_names(cls, stages: dict[str, StageRecord]) -> dict[str, StageRecord]:
-        wrong = [name for name in stages if not stays_inside(name)]
-        wrong += [name for record in stages.values() for name in record.published if not stays_inside(name)]
-        wrong += [name for record in stages.values() for name in record.published.values() if not stays_inside(name)]
-        if wrong:
-            raise ValueError(f"{wrong[0][:80]!r} leads out of the run folder")
-        return stages
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write whole or not at all."""
-    write_whole(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Raises RunError if the file is missing, damaged, or larger than any that Unstuck writes."""
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise RunError(f"{path} is larger than {MOST_BYTES >> 20} MiB; Unstuck writes no such file")
-        text = path.read_bytes().decode("utf-8")
-        data = json.loads(text)
-        if _HALF.search(text):
-            json.dumps(data, ensure_ascii=False).encode()  # halves of pairs can be read, but never be written again
-        return data
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"cannot read {path}: {error}") from error
-
-
-def digest(*parts: Any) -> str:
-    """A short hash of JSON-able values and of the contents of files given as Path."""
-    h = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Path):
-            h.update(part.read_bytes() if part.exists() else b"missing")
-        elif isinstance(part, BaseModel):
-            h.update(part.model_dump_json().encode())
-        else:
-            h.update(json.dumps(part, sort_keys=True, default=str).encode())
-        h.update(b"\0")
-    return h.hexdigest()[:20]
 
 
 class Run:
@@ -182,14 +93,14 @@ class Run:
             raise RunError(f"{self.root} cannot be written; choose another folder with --run")
         if link := links_outside(self.root):
             raise RunError(f"{link} is a link that leads out of the run folder; put what it points to in its place")
-        claimed = self._claims()
+        found = self._claims()
         if trust:
             with self.held():
                 self._save()
             for later in self.root.glob("rounds/*/*/*/manifest.json"):
                 Run(later.parent, trust=True)
-        elif not sealed(claimed, self.manifest.seals):
-            raise RunError(refusal(f"The run folder {self.root}", claimed, "--trust-run"))
+        elif not sealed(found, self.manifest.seals):
+            raise RunError(refusal(f"The run folder {self.root}", found, "--trust-run"))
 
     def _read(self) -> Manifest:
         path = self.root / "manifest.json"
@@ -238,7 +149,7 @@ class Run:
                     inputs={f"agent/{f.name}": file_digest(root / "agent" / f.name) for f in agent_files.values()},
                     config=config,
                 )
-                manifest.seals = seal(_claims(root, manifest), {})
+                manifest.seals = seal(claimed(root, manifest), {})
                 write_json(root / "manifest.json", manifest.model_dump(mode="json"))
                 return cls(root)
         except OSError as error:
@@ -289,7 +200,7 @@ class Run:
                 sweep(self.root)
                 if (stamp := _stamp(self.root / "manifest.json")) != self._known:
                     found = self._read()
-                    if not sealed(_claims(self.root, found), found.seals):
+                    if not sealed(claimed(self.root, found), found.seals):
                         raise RunError(f"{self.root} was changed by somebody else meanwhile; open it again")
                     # The settings stay what this process was told.
                     self.manifest, self._known = found.model_copy(update={"config": self.config}), stamp
@@ -332,7 +243,7 @@ class Run:
         return sorted(self.root.glob("guidance-[0-9]*.json"), key=lambda p: (len(p.name), p.name))
 
     def _claims(self) -> dict[str, Any]:
-        return _claims(self.root, self.manifest)
+        return claimed(self.root, self.manifest)
 
     def _save(self) -> None:
         # What is written now was confirmed when the folder was opened, or said by the user since.
@@ -509,38 +420,6 @@ def _remove(path: Path) -> None:
         path.unlink()
     elif path.exists():
         shutil.rmtree(path)
-
-
-def _claims(root: Path, manifest: Manifest) -> dict[str, Any]:
-    """What the manifest claims beyond data; see `unstuck.trust`."""
-    names = [n for n in (manifest.agent_file, manifest.vecnormalize_file) if n]
-    if not manifest.config.agent.trust:
-        return claims(manifest.config, {})
-    # What training left is loaded with trust too: the seal is of these very files, whose digests `need` checks.
-    left = {f"stage {name}": digest(record.files or {}) for name, record in manifest.stages.items()}
-    return claims(manifest.config, {n: digest(root / n) for n in names} | left)
-
-
-class Draft:
-    """The folder in which a stage writes, and what it will be entered with."""
-
-    def __init__(self, name: str, folder: Path):
-        self.name = name
-        self.folder = folder
-        self.env_steps = 0
-        self.facts: dict[str, Any] = {}
-        self.publish: list[tuple[str, str]] = []
-        """(file in the stage's folder, name in the run folder to which it is copied)."""
-        self.kept: dict[str, str] = {}
-        """Filled in on commit: of the latter those that a person had edited → the name under which that is kept."""
-
-    def kept_words(self) -> list[str]:
-        """What the user is told of edited files that the stage replaced."""
-        return [
-            f"{name} had been edited; as it depends on what has changed, it was made anew, and the edited one is kept "
-            f"as {kept}"
-            for name, kept in self.kept.items()
-        ]
 
 
 def _words(task: TaskConfig) -> str:

@@ -1,4 +1,4 @@
-"""An agent's own settings, as far as they are of use: they decide how much memory is taken and how long updates last."""
+"""An agent's own settings, as far as they are of use: they decide how much memory is taken and how long it lasts."""
 
 from __future__ import annotations
 

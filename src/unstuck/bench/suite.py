@@ -163,9 +163,9 @@ class Suite(Settings):
         found = {}
         if self.out is not None and not stays_inside(str(self.out)):
             found["out"] = str(self.out)
-        if (recordings := self.recordings_folder) is not None:
-            if not recordings.resolve().is_relative_to(self._folder.resolve().parent):
-                found["recordings"] = str(self.recordings)
+        near, recordings = self._folder.resolve().parent, self.recordings_folder
+        if recordings is not None and not recordings.resolve().is_relative_to(near):
+            found["recordings"] = str(self.recordings)
         return found
 
     def base(self, method: str) -> str:
