@@ -21,6 +21,8 @@ STAGES = ("collect", "explain", "verify", "train", "evaluate")
 LADDER = "ladder.json"
 MOST_LINES = 4_000
 """Bytes from the end of a learning curve that are read."""
+_WRONG = (ValidationError, KeyError, TypeError, ValueError, AttributeError, OverflowError)
+"""What files of another form raise: then the page does without them."""
 
 
 def live(run: Run) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def live(run: Run) -> dict[str, Any]:
 
 def _ladders(root: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(root.glob(f"race/*/*/{LADDER}")):
-        with contextlib.suppress(RunError, ValidationError, KeyError, TypeError, ValueError):
+        with contextlib.suppress(RunError, *_WRONG):
             data = read_json(path)
             spent = sum(int(steps) for steps in data["spent"].values())
             yield {
@@ -53,7 +55,7 @@ def _ladders(root: Path) -> Iterator[dict[str, Any]]:
 def _under_way(root: Path) -> Iterator[dict[str, Any]]:
     """The last point of each learning curve that is still being written."""
     for path in sorted(root.glob("train/*/*.draft/curve.jsonl")):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, IndexError, RecursionError, *_WRONG):
             with open(path, "rb") as file:
                 file.seek(max(0, path.stat().st_size - MOST_LINES))
                 last = json.loads(file.read().splitlines()[-1])
