@@ -16,6 +16,7 @@ from unstuck.stages.report.deploy import lines
 from unstuck.stages.report.outcome import Outcome
 from unstuck.stages.report.words import arm_name, interval
 from unstuck.stats import Interval
+from unstuck.terminal import safe
 
 _PACKAGES = ("unstuck", "stable-baselines3", "gymnasium", "torch")
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#!|~])")
@@ -71,8 +72,8 @@ _SCORES = (
 
 
 def _verdict(found: Outcome) -> list[str]:
-    sentences = [found.verdict, found.before, found.note]
-    return [f"**{found.headline}** " + " ".join(filter(None, sentences))]
+    sentences = [plain(text) for text in (found.verdict, found.before, found.note) if text]
+    return [" ".join([f"**{plain(found.headline)}**", *sentences])]
 
 
 def _table(found: Outcome) -> str:
@@ -108,7 +109,8 @@ def _made(run: Run, found: Outcome, verdict: RunVerdict) -> str:
         f"By Unstuck, from {start} that had stopped improving: {plain(str(model))} said why, its advice was tried in "
         f"the simulator, and training went on with what was left of it ({config.train.steps:,} environment steps for "
         f"each run, all stages together; seeds {', '.join(map(str, config.train.seeds))}). This agent: "
-        f"{arm_name(verdict.chosen)}, seed {verdict.seed}, after {verdict.trained:,} steps of training; {verdict.why}."
+        f"{plain(arm_name(verdict.chosen))}, seed {verdict.seed}, after {verdict.trained:,} steps of training; "
+        f"{plain(verdict.why)}."
     )
     if found.diagnosis:
         text += f"\n\nWhy it was stuck, in the words of {plain(str(model))}:\n\n> {plain(found.diagnosis)}"
@@ -127,7 +129,7 @@ def _versions(run: Run) -> str:
 
 def plain(text: str) -> str:
     """Text that markdown shows as it is: on one line, every character of its markup escaped, links not recognised."""
-    escaped = html.escape(_MARKUP.sub(r"\\\1", " ".join(text.split())), quote=False)
+    escaped = html.escape(_MARKUP.sub(r"\\\1", " ".join(safe(text).split())), quote=False)
     return re.sub(r"://|(?i:www)\.|@", lambda found: f"{found[0][0]}\u2060{found[0][1:]}", escaped)
 
 

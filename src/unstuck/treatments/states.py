@@ -89,7 +89,9 @@ class States:
             raise RunError(f"{path} cannot be read ({error}); delete it, and it is made again") from error
 
     @classmethod
-    def _of(cls, held: dict[str, np.ndarray]) -> States:
+    def _of(cls, held: dict[str, Any]) -> States:
+        if not all(isinstance(part, np.ndarray) and part.dtype.kind in "biuf" for part in held.values()):
+            raise ValueError("it holds something that is no array of numbers")
         both: dict[str, Any] = {}
         for name in ("observations", "last"):
             found = {k.split("/", 1)[1]: v for k, v in held.items() if k.startswith(f"{name}/")}
