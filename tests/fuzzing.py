@@ -245,9 +245,8 @@ def _guidance(folder: Path) -> Iterator[Reader]:
 
 @cache
 def _honest_reply(env_id: str) -> Any:
-    from unstuck.stages.explain.reply import Reply, ReplyReader
-
     from explain_cases import CART, LAMP, cart_views, lamp_views
+    from unstuck.explainers.llm.reply import Reply, ReplyReader
 
     card, views = (LAMP, lamp_views()) if env_id == LAMP.env_id else (CART, cart_views())
     return ReplyReader(views, card).guidance(Reply.model_validate(REPLIES[env_id]))
@@ -279,9 +278,8 @@ REPLIES: dict[str, dict[str, Any]] = {
 
 
 def _reply(folder: Path) -> Iterator[Reader]:
-    from unstuck.stages.explain.reply import Reply, ReplyReader
-
     from explain_cases import CART, LAMP, cart_views, lamp_views
+    from unstuck.explainers.llm.reply import Reply, ReplyReader
     from unstuck.guidance import problems
     from unstuck.llm.replies import read_reply
 
