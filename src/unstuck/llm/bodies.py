@@ -168,10 +168,14 @@ def _body(value: Mapping[str, Any], text: str, end: Any) -> Body:
     )
 
 
+MOST_TOKENS = 10**8
+"""What a service says beyond it is no count, and estimated instead."""
+
+
 def _count(usage: Mapping[str, Any], *names: str) -> int | None:
     for name in names:
         value = usage.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS:
             return value
     return None
 

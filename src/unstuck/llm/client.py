@@ -36,7 +36,7 @@ from pydantic_ai.tools import ToolDefinition
 
 from unstuck.errors import LLMError
 from unstuck.llm.bodies import Body
-from unstuck.llm.budget import Budget
+from unstuck.llm.budget import Budget, estimate_request, estimate_tokens
 from unstuck.llm.config import PROTOCOLS, LLMConfig
 from unstuck.llm.failures import COMPATIBLE_KEY, explain, is_passing, redacted
 from unstuck.llm.http import Exchange, KeepingClient
@@ -357,13 +357,16 @@ class Question:
         body = _body_of(response)
         seen = self.exchange.body
         if seen is not None:
-            body = replace(body, text=body.text or seen.text, finish=seen.finish or body.finish)
+            body = replace(
+                body, text=body.text or seen.text, finish=seen.finish or body.finish,
+                tokens_in=body.tokens_in if body.tokens_in is not None else seen.tokens_in,
+                tokens_out=body.tokens_out if body.tokens_out is not None else seen.tokens_out,
+            )  # fmt: skip
             if seen.finish == "refusal":
                 body = replace(body, text=seen.text)
         usage = response.usage
-        known = usage.has_values()
-        cost = self._cost(response) if known else None
-        return self._record(body, latency_s, cost if known else self._estimated(body), ())
+        known = usage.input_tokens > 0 and (usage.output_tokens > 0 or not body.text)
+        return self._record(body, latency_s, self._cost(response) if known else self._estimated(body), ())
 
     def _unread(self, error: Exception, latency_s: float) -> Recording | None:
         """The reply in a body that the client library could not read, where there is one."""
@@ -378,9 +381,10 @@ class Question:
         return self._record(body, latency_s, self._estimated(body), notes)
 
     def _estimated(self, body: Body) -> float | None:
-        if body.tokens_in is None and body.tokens_out is None:
-            return None
-        return self.budget.cost(body.tokens_in or 0, body.tokens_out or 0)
+        """What it cost, with an estimate of what the service does not tell."""
+        tokens_in = estimate_request(self.request) if body.tokens_in is None else body.tokens_in
+        tokens_out = estimate_tokens(body.text) if body.tokens_out is None else body.tokens_out
+        return self.budget.cost(tokens_in, tokens_out)
 
     def _cost(self, response: ModelResponse) -> float | None:
         """By the stated prices; else by what the service reported (cached prompts are cheaper), else by the list."""
@@ -444,10 +448,10 @@ def _body_of(response: ModelResponse) -> Body:
         calls = [p for p in response.parts if isinstance(p, ToolCallPart)]
         text = calls[0].args_as_json_str() if calls else ""
     usage = response.usage
-    known = usage.has_values()
+    # No request takes nothing: a count of zero is one that could not be read, and estimated.
     return Body(
         text=text.encode("utf-8", "replace").decode(), model=response.model_name or "",
-        tokens_in=usage.input_tokens if known else None, tokens_out=usage.output_tokens if known else None,
+        tokens_in=usage.input_tokens or None, tokens_out=usage.output_tokens or (None if text else 0),
         finish=response.finish_reason,
     )  # fmt: skip
 
