@@ -22,6 +22,7 @@ from kills import campaign  # noqa: E402
 
 PAGE = ROOT / "docs" / "llm.md"
 BEGIN, END = "<!-- faults -->", "<!-- end of faults -->"
+HEAD = "| fault | protocols | what comes of it |\n|---|---|---|\n"
 KILLS = 100
 
 
@@ -56,7 +57,7 @@ def main() -> None:
         f"Cases in which something of it did not hold: {len(problems)}.\n\n"
         f"Of {KILLS} programs killed (`kill -9`) within a third of a second of a reply, {late} of them after it was\n"
         f"sent, and then started again, {again} asked a second time for what had been paid for.\n\n"
-        "| fault | protocols | what comes of it |\n|---|---|---|\n" + "\n".join(rows)
+        f"{HEAD}" + "\n".join(rows)
     )
     page = PAGE.read_text(encoding="utf-8")
     start, stop = page.index(BEGIN) + len(BEGIN), page.index(END)
@@ -65,8 +66,8 @@ def main() -> None:
 
 
 def some(words: list[str]) -> int:
-    """Let some faults happen, and put their rows in place of those in the page."""
-    page, failed = PAGE.read_text(encoding="utf-8"), 0
+    """Let some faults happen, and put their rows into the page, in place of those that are there."""
+    rows, failed = {}, 0
     with tempfile.TemporaryDirectory() as folder:
         for i, fault in enumerate(f for f in FAULTS if any(word in f.name for word in words)):
             outcomes = [happen(fault, protocol, Path(folder) / f"{i}-{protocol}") for protocol in fault.only]
@@ -75,10 +76,20 @@ def some(words: list[str]) -> int:
             row = f"| {fault.name} | {len(fault.only)} | {'used' if fault.value else _step(said)} |"
             print(row, *problems, sep="\n")
             failed += len(problems)
-            page = re.sub(rf"^\| {re.escape(fault.name)} \|.*$", lambda _, row=row: row, page, flags=re.MULTILINE)
+            rows[fault.name] = row
     if not failed:
-        PAGE.write_text(page, encoding="utf-8")
+        PAGE.write_text(_with(PAGE.read_text(encoding="utf-8"), rows), encoding="utf-8")
     return 1 if failed else 0
+
+
+def _with(page: str, rows: dict[str, str]) -> str:
+    """The page with these rows, in the order of the campaign, and how many cases it has now."""
+    start, stop = page.index(HEAD) + len(HEAD), page.index(END)
+    held = {row.split(" | ")[0].removeprefix("| "): row for row in page[start:stop].splitlines()} | rows
+    table = "\n".join(held[fault.name] for fault in FAULTS if fault.name in held)
+    cases = sum(len(fault.only) for fault in FAULTS if fault.name in held)
+    before = re.sub(r"\d+ cases: \d+ faults", f"{cases} cases: {len(table.splitlines())} faults", page[:start])
+    return f"{before}{table}\n{page[stop:]}"
 
 
 def _step(error: str) -> str:
