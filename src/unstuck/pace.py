@@ -11,8 +11,10 @@ import torch
 
 from unstuck.algorithms import algorithm_of
 from unstuck.config import TrainConfig
+from unstuck.errors import EnvironmentFaultError
 from unstuck.methods import METHODS, SMALL_BATCH
 from unstuck.run import Run
+from unstuck.tasks.guarded import Place, guarded
 from unstuck.workers import one_thread
 from unstuck.workspace import Workspace
 
@@ -33,7 +35,10 @@ def announcement(run: Run) -> str:
     what = "a race" if spec.race == () else f"{spec.label}, one training"
     control = config.control and name != "ppo"
     beside = " and the agent's own algorithm continued with as many beside it" if control else ""
-    pace = seconds_per_step(space, config, SMALL_BATCH if spec.race == () else config.batch_size)
+    try:
+        pace = seconds_per_step(space, config, SMALL_BATCH if spec.race == () else config.batch_size)
+    except EnvironmentFaultError:
+        pace = None  # what is wrong with it is told where it matters, with the episode and the step
     long = "" if pace is None else f"; about {_words(pace * _chain(config, spec.race == (), control))} here"
     return f"what will run: {what} within {config.steps:,} environment steps for {seeds}{beside}{long}"
 
@@ -59,7 +64,11 @@ def _words(seconds: float) -> str:
 def seconds_per_step(space: Workspace, config: TrainConfig, batch_size: int) -> float | None:
     """Seconds that one environment step of training takes on one core, about: the simulation's share by some steps of
     one environment, the update's by some minibatches through matrices of the networks' shapes. None where networks
-    have other layers than matrices."""
+    have other layers than matrices.
+
+    Raises:
+        EnvironmentFaultError: the environment misbehaves.
+    """
     agent = space.agent
     shapes = [tuple(t.shape) for name, t in agent.state_dict.items() if name.endswith("weight") and t.ndim > 1]
     if any(len(shape) > 2 for shape in shapes):
@@ -71,15 +80,16 @@ def seconds_per_step(space: Workspace, config: TrainConfig, batch_size: int) -> 
 def _simulation(space: Workspace) -> float:
     env = space.make_env()
     try:
-        env.action_space.seed(0)
-        env.reset(seed=0)
-        begun, steps = time.perf_counter(), 0
-        while steps < MOST_STEPS and time.perf_counter() - begun < WATCHED:
-            over: Any = env.step(env.action_space.sample())
-            steps += 1
-            if over[2] or over[3]:
-                env.reset()
-        return (time.perf_counter() - begun) / steps
+        with guarded(Place(space.config.task.env, what="watched step")):
+            env.action_space.seed(0)
+            env.reset(seed=0)
+            begun, steps = time.perf_counter(), 0
+            while steps < MOST_STEPS and time.perf_counter() - begun < WATCHED:
+                over: Any = env.step(env.action_space.sample())
+                steps += 1
+                if over[2] or over[3]:
+                    env.reset()
+            return (time.perf_counter() - begun) / steps
     finally:
         env.close()
 

@@ -226,9 +226,9 @@ def _chat_of(events: list[dict[str, Any]]) -> dict[str, Any]:
     text, end = [], None
     for event in events:
         whole |= {k: event[k] for k in ("model", "created", "usage") if event.get(k)}
-        for choice in event.get("choices") or ():
+        for choice in _list(event.get("choices")):
             if isinstance(choice, dict):
-                text.append(_parts((choice.get("delta") or choice.get("message") or {}).get("content")))
+                text.append(_parts(_dict(choice.get("delta") or choice.get("message")).get("content")))
                 end = choice.get("finish_reason") or end
     # A stream without an end was cut.
     return {**whole, "choices": [{"message": {"content": "".join(text)}, "finish_reason": end or "length"}]}
@@ -244,7 +244,7 @@ def _other_of(events: list[dict[str, Any]]) -> dict[str, Any]:
         told = event.get("message")
         message: dict[str, Any] = told if isinstance(told, dict) else {}
         whole |= {k: message[k] for k in ("model",) if message.get(k)}
-        usage |= {k: v for k, v in (message.get("usage") or event.get("usage") or {}).items() if v is not None}
+        usage |= {k: v for k, v in _dict(message.get("usage") or event.get("usage")).items() if v is not None}
         delta = event.get("delta")
         if isinstance(delta, dict):
             text.append(str(delta.get("text") or delta.get("partial_json") or ""))

@@ -18,7 +18,7 @@ Applies = Literal["as-given", "table", "near"]
 state of the evidence. `near`: a neighbourhood of the evidence, whatever condition the advice carries."""
 
 _FAR = 2.0**40
-"""Cells beyond are all one: far outside of everything that was collected."""
+"""Points and cells beyond are all one: far outside of everything that was collected."""
 BLOCK = 1024
 """Rows matched at once: what is looked up for more of them would not fit the cache."""
 
@@ -93,7 +93,8 @@ class Matcher:
         if not point:
             raise GuidanceError(f"advice {advice.id}: its evidence does not say the state, so it can match nowhere")
         raw = np.array([point.get(n, np.nan) for n in names])
-        return (raw - self._centre) / self._half
+        with np.errstate(over="ignore"):
+            return np.clip((raw - self._centre) / self._half, -_FAR, _FAR)
 
     def _cell(self, scaled: np.ndarray) -> np.ndarray:
         """(N, V) scaled values → the cells of the look-up table that they are in, int64."""

@@ -31,7 +31,9 @@ class Curve:
     def begin(self) -> int:
         """Environment steps charged when training began; later rounds are charged for more in between."""
         first = self.points[0] if self.points else None
-        return int(first.steps - first.trained) if first is not None else self.facts.charged.before_training
+        if first is None or not (is_number(first.steps) and is_number(first.trained)):
+            return self.facts.charged.before_training
+        return int(first.steps - first.trained)
 
     def series(self, key: str) -> tuple[list[float], list[float]]:
         """(environment steps charged, values) where the value is known; `steps` counts what was charged before."""
