@@ -239,7 +239,8 @@ def _fuzz_rows(cases: list[Case]) -> Iterator[Row]:
         f"of {cases[-1]['kinds']} kinds, from honest ones: read, or refused with an error that says why; "
         f"{sum(c['seconds'] for c in cases) / 60:.0f} minutes of processor time"
     )
-    remarks += "".join("; " + fault[:160] for fault in faults[:5])
+    if kinds := Counter(fault.partition(",")[0] for fault in faults):
+        remarks += f"; else: {shown(kinds)}"
     yield Row("mutated files and replies", count, count - len(faults), remarks)
 
 

@@ -21,6 +21,8 @@ from unstuck.curves import CURVE, CurvePoint
 MAX_BYTES = 64 * 2**20
 """Larger files, or arrays that unpack to more, are left alone."""
 MAX_FILES = 64
+MOST_STEPS = 1e15
+"""More than any training takes."""
 MAX_EVENTS = 16
 RETURNS = ("eval/mean_reward", "rollout/ep_rew_mean")
 """What SB3 logs returns as: of evaluations, and of training."""
@@ -197,7 +199,8 @@ def _episodes(path: Path) -> Iterator[tuple[float, float, int]]:
 
 
 def _curve(steps: np.ndarray, returns: np.ndarray, source: str) -> LearningCurve | None:
-    good = np.isfinite(returns) & np.isfinite(steps) & (steps > 0)
+    steps, returns = np.asarray(steps, dtype=np.float64), np.asarray(returns, dtype=np.float64)
+    good = np.isfinite(returns) & (steps > 0) & (steps < MOST_STEPS)
     steps, returns = steps[good].astype(np.int64), returns[good]
     if len(steps) < 2 or not bool((np.diff(steps) >= 0).all()):
         return None
