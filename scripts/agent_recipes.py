@@ -208,7 +208,7 @@ RECIPES: tuple[Recipe, ...] = (
             "policy_kwargs": TWO_LAYERS,
         }, "DQN"),
         "push_along", "scripted: pushes in the direction of motion",
-        "Rocks about at the bottom of the valley and never reaches the flag; every episode pays -200.",
+        "Pushes right in nearly every step, which brakes its own swing, until time is up.",
         "Every step that it has ever seen paid -1 and none ended an episode: all actions are worth the same.",
         "DQN with the library's learning rate; the flag was never reached by chance.",
         continue_steps=20_000, replay={"learning_rate": 1e-3},
@@ -238,6 +238,19 @@ RECIPES: tuple[Recipe, ...] = (
         "Sinking costs at once, and the 100 for coming to rest lie at the end of actions that it never takes in a row.",
         "DQN with small networks and few updates; no leg touches the ground in its episodes.",
         continue_steps=30_000,
+    ),
+    Recipe(
+        "frozenlake-dqn-lost", "FrozenLake8x8-v1", "reward never seen",
+        Training(30_000, 1, {
+            "learning_rate": 1e-3, "buffer_size": 30_000, "batch_size": 64, "learning_starts": 500, "train_freq": 4,
+            "exploration_fraction": 0.1, "exploration_final_eps": 0.05, "target_update_interval": 500,
+            "policy_kwargs": TWO_LAYERS,
+        }, "DQN"),
+        "planned", "value iteration on the task's table of transitions",
+        "Wanders down the left side and falls into the hole at row 6, column 1 after some 130 steps.",
+        "Every reward that it has ever seen was 0: all actions are worth the same.",
+        "DQN with the usual settings; the goal was never reached by chance.",
+        continue_steps=20_000,
     ),
     Recipe(
         "halfcheetah-td3-on-back", "HalfCheetah-v5", "local optimum",
