@@ -301,13 +301,14 @@ def words(e: dict[str, Any]) -> str:
 def write_manifest() -> None:
     """The manifest and the shipped files, from the entries that are finished."""
     entries = {r.name: read_json(p)["entry"] for r in RECIPES if (p := WORK / r.name / "entry.json").exists()}
-    held = SHIPPED / "manifest.json"
+    held, kept_tried = SHIPPED / "manifest.json", []
     if held.exists():
         # What was made elsewhere, or before runs/ was emptied, stays.
         names = {r.name for r in RECIPES}
         for e in read_json(held)["agents"]:
             if e["name"] in names:
                 entries.setdefault(e["name"], e)
+        kept_tried = [t for t in read_json(held)["tried"] if t["name"] in names - entries.keys()]
     for recipe in RECIPES:
         if recipe.name in entries:
             # Words may be corrected without measuring anew.
@@ -318,7 +319,7 @@ def write_manifest() -> None:
     agents = sorted(
         (e for e in entries.values() if e["verdict"]["stuck"]), key=lambda e: (ruts.index(e["rut"]), e["name"])
     )
-    tried = [
+    tried = kept_tried + [
         {"name": n, "task": e["task"], "what": e["training"]["how"], "numbers": words(e)}
         for n, e in entries.items()
         if not e["verdict"]["stuck"]
