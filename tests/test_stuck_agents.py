@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unstuck.agents import Actor, build_policy, check_fits, load_agent
+from unstuck.agents import check_fits, load_agent
+from unstuck.algorithms import policy_of
 from unstuck.cli import main
 from unstuck.config import AgentConfig, RunConfig, TaskConfig
 from unstuck.errors import UnstuckError
@@ -33,7 +34,7 @@ from unstuck.watching import watch
 
 AGENTS = stuck_agents()
 each = pytest.mark.parametrize("agent", AGENTS, ids=[a.name for a in AGENTS])
-CHEAP = next(a for a in AGENTS if a.task == "MountainCar-v0")
+CHEAP = next(a for a in AGENTS if a.name == "mountaincar-no-flag")
 
 
 def test_every_kind_of_rut_and_family_is_there():
@@ -51,7 +52,8 @@ def test_the_verdict_follows_from_the_numbers(agent: StuckAgent):
     c = agent.continued
     assert len(c.seeds) >= 5
     assert len(c.deterministic) == len(c.sampled) == len(c.seeds)
-    assert c.steps >= 45_000
+    # With a replay buffer 20,000 steps are thousands of updates, and what its methods are compared at.
+    assert c.steps >= (45_000 if agent.training.algorithm == "PPO" else 20_000)
     assert min(agent.before.deterministic.n, agent.before.sampled.n, c.episodes) >= 20
     again = judge(agent.before, c, agent.reference)
     assert again.stuck
@@ -82,11 +84,8 @@ def test_it_loads_safely_and_returns_what_is_stated(agent: StuckAgent):
     seeds = range(1_000_000, 1_000_002 if agent.rut != "reward never seen" else 1_000_001)
     envs = [make_env(agent.task, agent.env_kwargs) for _ in seeds]
     check_fits(loaded, envs[0].observation_space, envs[0].action_space, agent.task)
-    actor = Actor(
-        build_policy(loaded, envs[0].observation_space, envs[0].action_space),
-        loaded.normalization,
-        envs[0].action_space,
-    )
+    assert loaded.algorithm == agent.training.algorithm
+    actor = policy_of(loaded, envs[0].observation_space, envs[0].action_space)
     returns = [t.total_reward for t in run_episodes(envs, actor, seeds, deterministic=True, keep=False)]
     for env in envs:
         env.close()
