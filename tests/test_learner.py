@@ -140,3 +140,12 @@ def test_random_numbers_go_on(tmp_path):
     restore_random_numbers(state)
     assert np.random.rand() == expected[0]
     assert torch.equal(torch.rand(3), expected[1])
+
+
+def test_a_late_checkpoint_at_the_very_end_is_the_agent_itself(run, tmp_path):
+    settings = run.config.train.model_copy(update={"critic_warmup": 10**6, "late_checkpoints": 4, "late_share": 0.02})
+    folder = tmp_path / "end"
+    folder.mkdir()
+    result = Learner(Workspace(run), settings, Plan(), None, 3, TOTAL, folder).learn(0)
+    assert result["checkpoints"] == [[TOTAL, "agent.zip"]]
+    assert [path.name for path in folder.glob("*.zip")] == ["agent.zip"]

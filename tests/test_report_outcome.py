@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from test_report import GUIDED, add_scores, full_run, make_run
+from unstuck.curves import CurvePoint
 from unstuck.errors import RunError
 from unstuck.guidance import Action, AnyOf, Condition, Term
 from unstuck.results import Charges, StageKey, TrainFacts
@@ -237,7 +238,7 @@ def test_a_thin_run_does_not_take_the_line_away():
 
 
 def test_curves_begin_after_what_was_charged_before(tmp_path):
-    points = tuple({"steps": 4800 + 2048 * i, "return_mean": float(i), "hit_rate": None} for i in range(1, 4))
+    points = tuple(CurvePoint(steps=4800 + 2048 * i, trained=2048 * i, return_mean=float(i)) for i in range(1, 4))
     facts = TrainFacts(arm="unstuck", seed=1, charged={"collect": 4800, "train": 6144})
     curve = Curve(facts, points)
     assert curve.begin == 4800
@@ -245,6 +246,8 @@ def test_curves_begin_after_what_was_charged_before(tmp_path):
     assert curve.series("hit_rate") == ([], [])
     assert curves_figure([curve], "hit_rate", "y", "n") == ""
     figure = curves_figure([curve], "return_mean", "y", "n")
+    lone = curves_figure([Curve(facts, points[:1])], "return_mean", "y", "n")
+    assert lone.count("<use ") > figure.count("<use "), "a line of a single point has a mark"
     assert figure.startswith("<svg")
     assert "<metadata" not in figure
     assert "<!DOCTYPE" not in figure

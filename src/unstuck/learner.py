@@ -227,15 +227,22 @@ class _Log:
         self._points.append(point)
         self._file.write(point.as_line())
         self._file.flush()
-        while self._due and update.steps >= self._due[0]:
-            self._due.pop(0)
+        due = [d for d in self._due if d <= update.steps]
+        if due:
+            self._due = self._due[len(due) :]
             name = f"agent-{update.steps}.zip"
             self._learner.trainer.save(self._learner.folder / name)
             self.checkpoints.append([update.steps, name])
 
     def close(self) -> None:
         self._file.close()
-        self.checkpoints.append([self._learner.model.num_timesteps, "agent.zip"])
+        trained = self._learner.model.num_timesteps
+        if self.checkpoints and self.checkpoints[-1][0] == trained:
+            # Of two at the same number of steps the last is the agent itself: one entry, one file to be scored.
+            _, name = self.checkpoints.pop()
+            for file in self._learner.folder.glob(f"{Path(name).stem}.*"):
+                file.unlink()
+        self.checkpoints.append([trained, "agent.zip"])
 
     def mean_hit_rate(self) -> float | None:
         hits = [point.hit_rate for point in self._points if point.hit_rate is not None]

@@ -86,9 +86,9 @@ def curves_figure(
         drawn, shade = True, colour(arm, arms)
         dash = "--" if arm == CONTROL else "-"
         for x, y in series:
-            ax.plot(x, y, dash, color=shade, linewidth=0.8, alpha=0.45)
+            ax.plot(x, y, dash, color=shade, linewidth=0.8, alpha=0.45, marker=_lone(x), markersize=3)
         grid, middle = median_curve(series)
-        ax.plot(grid, middle, dash, color=shade, linewidth=2.4, label=arm_name(arm))
+        ax.plot(grid, middle, dash, color=shade, linewidth=2.4, label=arm_name(arm), marker=_lone(grid), markersize=6)
         if len(middle):
             ends.append(f"{arm_name(arm)} from {middle[0]:.3g} to {middle[-1]:.3g}")
         if series[0][0][0] > 0 and (start := min(c.begin for c in curves if c.arm == arm)) > 0:
@@ -112,6 +112,11 @@ def curves_figure(
     for text in legend.get_texts():
         text.set_color(_INK)
     return _svg(fig, name, title)
+
+
+def _lone(x: Sequence[float] | np.ndarray) -> str:
+    """The mark of a line of a single point, which would not be seen without one."""
+    return "o" if len(x) == 1 else ""
 
 
 def median_curve(series: Sequence[tuple[list[float], list[float]]]) -> tuple[np.ndarray, np.ndarray]:
