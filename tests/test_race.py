@@ -359,6 +359,68 @@ def test_the_best_of_all_points_is_the_finalist() -> None:
     assert track_.left - track_.reserve.steps >= 0
 
 
+class _Bottom(_Track):
+    """Whose late ones end where they are said to."""
+
+    def __init__(self, curves: dict[str, Curve]) -> None:
+        super().__init__(curves)
+        self.steps: dict[str, int] = {}
+        self.quantum, self.episodes, self.stretches = 1000, 2, (1, 1)
+
+    def train(self, racing: Any, stop: int, episodes: int | None = None) -> None:
+        for each in racing:
+            self.steps[each.name] = stop
+
+
+@pytest.mark.parametrize(
+    ("level", "episode", "tried"),
+    [
+        (760.0, 100, True),  # no better than the agent before
+        (1500.0, 100, False),
+        (760.0, 1000, False),  # there is no time on a short budget
+    ],
+)
+def test_who_stays_flat_leaves_the_rest_to_what_begins_from_the_bottom(level: float, episode: int, tried: bool) -> None:
+    class _Rest(_Track):
+        quantum, episodes, stretches = 1000, 2, (3, 3, 1, 1, 1)
+
+        def train(self, racing: Any, stop: int, episodes: int | None = None) -> None:
+            (each,) = racing
+            self.spent["train"] += stop - each.trained
+            each.trained = stop
+            each.points.append((stop, [3000.0 if each is late else level]))
+
+    track_ = _Rest({})
+    track_.episode = episode
+    winner, late = entry("transplant", (16_000, [1400.0])), entry("afresh")
+    late.out("not tried: transplant is on its way without it")
+    best, _ = finish(track_, winner, [], [late])
+    assert best is (late if tried else winner)
+    assert bool(late.points) == tried
+    assert winner.trained > 16_000
+    # What was trained remains in the running.
+    assert winner.rank.status == ("dropped" if tried else "winner")
+
+
+def test_a_lucky_return_is_no_reason_to_try_nothing_else() -> None:
+    curves = {
+        "continue": Curve("continue", 16_000, 700.0, 5.0),
+        "guidance": Curve("guidance", 32_000, 2080.0, 200.0, 0.0001, 0.002),
+        "afresh": Curve("afresh", 25_000, 200.0, 5.0, 0.1, 0.001),
+    }
+    trunk, lucky, late = (entry(name, (16_000, [curves[name].level])) for name in curves)
+    late.points.clear()
+    rungs = Rungs(entered=2, first=16_000, episodes=2)
+
+    def goes_on() -> str:
+        track_ = _Bottom(curves)
+        return Contest(track_, [trunk, lucky], [late], rungs, trunk_first=False)._try_late(lucky).name
+
+    assert goes_on() == "afresh"
+    curves["guidance"] = Curve("guidance", 32_000, 2080.0, 200.0, 0.02, 0.002)  # its training says so too
+    assert goes_on() == "guidance"
+
+
 @pytest.mark.parametrize(
     ("trunk_slope", "level", "goes_on"),
     [
@@ -395,7 +457,7 @@ def test_plain_ppo_that_won_a_rung_can_be_followed_by_the_best_of_the_others() -
             pass
 
     rungs = Rungs(entered=3, first=16_000, episodes=2)
-    winner, rivals = Contest(_Rung(curves), early, [], rungs, trunk_first=False).run()
+    winner, rivals, _ = Contest(_Rung(curves), early, [], rungs, trunk_first=False).run()
     assert winner is trunk
     assert rivals == others[:1]
 
@@ -409,19 +471,6 @@ def test_on_a_short_budget_either_a_guided_one_or_one_from_the_bottom_is_tried(
     track_.episode = 100 if long else 1000
     entered = [entry(n) for n in ("continue", "guidance" if guided else "transplant", "afresh", "shrink-and-perturb")]
     assert len(contests.contest(track_, entered, trunk_first=False).late) == tried
-
-
-class _Bottom(_Track):
-    """Whose late ones end where they are said to."""
-
-    def __init__(self, curves: dict[str, Curve]) -> None:
-        super().__init__(curves)
-        self.steps: dict[str, int] = {}
-        self.quantum, self.episodes, self.stretches = 1000, 2, (1, 1)
-
-    def train(self, racing: Any, stop: int, episodes: int | None = None) -> None:
-        for each in racing:
-            self.steps[each.name] = stop
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from unstuck.race.entry import Entry
 from unstuck.race.feedback import ROOM, Feedback
@@ -17,6 +18,18 @@ MOST_LATE = 2
 """Competitors that begin from the bottom, where the budget is worth many episodes."""
 PATIENCE = 0.25
 """Share of the budget for which each of them is trained before it is judged."""
+
+
+class Contested(NamedTuple):
+    """What a contest came to."""
+
+    winner: Entry
+    """Who trains with what is left."""
+    rivals: list[Entry]
+    """Who could go on in its place: the best of those that go on from the agent, and the trunk; of the trunk itself the
+    best of the others."""
+    untried: list[Entry]
+    """What begins from the bottom, as far as it was not tried."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +54,15 @@ class Contest:
     def trunk(self) -> Entry:
         return self.early[0]
 
-    def run(self) -> tuple[Entry, list[Entry]]:
-        """Who trains with what is left, and those that could go on in its place: the best of those that go on from the
-        agent, and the trunk; of the trunk itself the best of the others."""
+    def run(self) -> Contested:
+        """Who trains with what is left, and who could go on in its place."""
         winner, base = self._decide()
         raced = [e for e in self.early if e is not winner and e.points]
         if winner is self.trunk:
-            return winner, sorted(raced, key=lambda e: -forecast(self.track.curve(e), self.track.total))[:1]
-        return winner, [e for e in raced if e is base or e is self.trunk]
+            rivals = sorted(raced, key=lambda e: -forecast(self.track.curve(e), self.track.total))[:1]
+        else:
+            rivals = [e for e in raced if e is base or e is self.trunk]
+        return Contested(winner, rivals, [e for e in self.late if not e.points and e is not winner])
 
     def _decide(self) -> tuple[Entry, Entry]:
         track, trunk = self.track, self.trunk
@@ -104,12 +118,9 @@ class Contest:
         return other
 
     def _moves(self, entry: Entry) -> bool:
-        """Whether it is heading for clearly more than the agent returned. Of the trunk that must be sure, because an
-        agent that is stuck should not be left to plain PPO for a lucky start."""
-        track = self.track
-        if entry is self.trunk:
-            return climbs(track.curve(entry), *track.before, track.total)
-        return track.rises(entry)
+        """Whether it surely gets on: an agent that is stuck should be left to nobody for a lucky start, and the return
+        of a few episodes can be lucky."""
+        return climbs(self.track.curve(entry), *self.track.before, self.track.total)
 
     def _try_late(self, base: Entry) -> Entry:
         """What begins from the bottom is tried where nothing else gets the agent moving, one after the other, each

@@ -53,8 +53,8 @@ class Race:
         self.operate()
         track.show("who may race, by what the diagnosis says and the coach would try")
         fit_to_race = [e for e in track.entries if e.rank.status != "dropped"]
-        winner, rivals = contest(track, fit_to_race, trunk_first=self.trunk_first, feedback=self._feedback()).run()
-        winner, finalist = finish(track, winner, rivals)
+        contested = contest(track, fit_to_race, trunk_first=self.trunk_first, feedback=self._feedback()).run()
+        winner, finalist = finish(track, *contested)
         winner.rank = winner.rank.model_copy(update={"status": "winner"})
         track.show("the winner is trained, the test comes last")
         return Finals(track, winner, finalist).run()

@@ -11,9 +11,10 @@ from unstuck.race.schedule import forecast, optimistic
 from unstuck.race.track import Track
 
 
-def finish(track: Track, winner: Entry, rivals: list[Entry]) -> tuple[Entry, int]:
+def finish(track: Track, winner: Entry, rivals: list[Entry], untried: Sequence[Entry] = ()) -> tuple[Entry, int]:
     """Train the winner with what is left; where it is not ahead at a check, the best of its rivals goes on in its
-    place.
+    place. Where it goes on from the agent and is still no better after the first of several stretches, what begins from
+    the bottom has the rest, if it was not tried.
 
     Returns:
         whose agent is the finalist, and after how many steps of its training: the best of all that were evaluated.
@@ -30,6 +31,9 @@ def finish(track: Track, winner: Entry, rivals: list[Entry]) -> tuple[Entry, int
         checked = part == max(stretches) and points > 1
         if checked and rivals and (better := ahead_of(track, winner, rivals, patient=number == 0 and points > 2)):
             winner, rivals = better, []
+        if number == 0 and track.long and untried and _flat(track, winner):
+            winner, rivals = _from_the_bottom(track, winner, untried[0]), []
+            raced.append(winner)
     if track.alone:
         return winner, winner.trained
     judged = [(float(np.mean(r)), e is winner, stop, e) for e in raced for stop, r in e.points if r]
@@ -40,6 +44,21 @@ def finish(track: Track, winner: Entry, rivals: list[Entry]) -> tuple[Entry, int
     if best is not winner:
         winner.out(f"returns {float(np.mean(winner.points[-1][1])):.4g}, {best.name} {level:.4g}")
     return best, stop
+
+
+def _flat(track: Track, entry: Entry) -> bool:
+    """Whether it goes on from the agent, and returns no more than that did."""
+    if entry.competitor.late or not entry.points:
+        return False
+    return float(np.mean(entry.points[-1][1])) <= track.before[0] + track.slack
+
+
+def _from_the_bottom(track: Track, winner: Entry, late: Entry) -> Entry:
+    level = float(np.mean(winner.points[-1][1]))
+    winner.out(f"still returns {level:.4g} after {winner.trained:,} steps, the agent before {track.before[0]:.4g}")
+    late.back()
+    track.show(f"{late.name} is tried after all")
+    return late
 
 
 def ahead_of(track: Track, winner: Entry, rivals: Sequence[Entry], patient: bool) -> Entry | None:

@@ -14,7 +14,7 @@ from unstuck.config import RaceConfig
 from unstuck.race.entry import Entry, place
 from unstuck.race.legs import LONGEST, Leg, curve_of, run_leg
 from unstuck.race.reserve import LONG, Reserve, reserve
-from unstuck.race.schedule import FEWEST, RISE, Curve, forecast, rank, slope_of
+from unstuck.race.schedule import FEWEST, RISE, Curve, rank, slope_of
 from unstuck.results import LADDER, MODES, Charges, Ladder
 from unstuck.rollout import time_limit
 from unstuck.run import Run, digest
@@ -188,11 +188,6 @@ class Track:
         parts = [curve_of(self.home / entry.name / str(stop)) for stop, _ in entry.points]
         steps, means, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
         return steps, means, counts
-
-    def rises(self, entry: Entry) -> bool:
-        """Whether it is heading for clearly more than the agent returned before."""
-        mean, error = self.before
-        return forecast(self.curve(entry), self.total) > mean + max(2 * error, RISE * abs(mean))
 
     def drop(self, racing: Sequence[Entry], survivors: int, when: str) -> list[Entry]:
         """The best of them, in order; the others are out."""
