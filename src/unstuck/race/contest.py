@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from unstuck.race.entry import Entry
 from unstuck.race.feedback import ROOM, Feedback
-from unstuck.race.schedule import FEWEST, Rungs, climbs, forecast, optimistic, plan_rungs
+from unstuck.race.schedule import FEWEST, TIMES_SHORTEST, Rungs, climbs, forecast, optimistic, plan_rungs
 from unstuck.race.track import Track
 
 SHORTEST = 16_000
@@ -16,6 +16,9 @@ EARLY_SHARE = 0.6
 """Of what losers may take, the part of those that go on from where the agent is, where others are tried too."""
 MOST_LATE = 2
 """Competitors that begin from the bottom, where the budget is worth many episodes."""
+FEW = 2
+"""Competitors that go on from where the agent is, plain PPO and one more, where the budget is long and others begin
+from the bottom: those need the steps."""
 PATIENCE = 0.25
 """Share of the budget for which each of them is trained before it is judged."""
 
@@ -154,14 +157,16 @@ class Contest:
         return base
 
 
-def lay_out(track: Track, early: int, late: bool) -> Rungs:
+def lay_out(track: Track, early: int, late: bool, few: int = FEW) -> Rungs:
     """The rungs of those that go on from where the agent is."""
     shortest = min(SHORTEST, track.budget // 16)
     if early == 1 and late:
         # Plain PPO alone goes on from the agent: one look at whether it is on its way.
         return Rungs(1, -(-shortest // track.quantum) * track.quantum, FEWEST)
     share = track.config.explore * (EARLY_SHARE if late else 1.0)
-    return plan_rungs(track.budget, track.quantum, track.episode, early, share=share, shortest=shortest)
+    brief = late and track.long and not track.config.treatments
+    entered, times = (min(few, early), 1) if brief else (early, TIMES_SHORTEST)
+    return plan_rungs(track.budget, track.quantum, track.episode, entered, share=share, shortest=shortest, times=times)
 
 
 def contest(track: Track, entered: list[Entry], *, trunk_first: bool, feedback: Feedback | None = None) -> Contest:
@@ -169,7 +174,7 @@ def contest(track: Track, entered: list[Entry], *, trunk_first: bool, feedback: 
     it is asked again."""
     early = [e for e in entered if track.alone or not e.competitor.late]
     late = [e for e in entered if e not in early]
-    rungs = lay_out(track, len(early) + (feedback is not None), bool(late))
+    rungs = lay_out(track, len(early) + (feedback is not None), bool(late), ROOM if feedback is not None else FEW)
     if feedback is not None and rungs.entered < ROOM:
         track.say("the coach is not asked again: there is no room for it in this budget")
         feedback, rungs = None, lay_out(track, len(early), bool(late))
@@ -178,6 +183,8 @@ def contest(track: Track, entered: list[Entry], *, trunk_first: bool, feedback: 
     places = rungs.entered - (feedback is not None)
     short = 0 if any(e.competitor.guided for e in early[:places]) else 1
     most_late = MOST_LATE if track.long else short
+    if rungs.first > track.budget // 2:  # there is no room for any rung
+        most_late = 0
     for entry in [*early[places:], *late[most_late:]]:
         entry.out("not entered: there is no room for it in this budget")
     return Contest(track, early[:places], late[:most_late], rungs, trunk_first, feedback)

@@ -8,7 +8,7 @@ ENOUGH_PAIRS, DEAREST = 5, 0.12
 """Pairs that the last test should have, and the share of the budget that it may take for that."""
 SHARES, FEWER_SHARES = (1.0, 0.3, 0.1), (1.0, 0.1)
 """Of its noise, with which an agent is tried; and where the budget is short."""
-MOST_SAMPLED, SAMPLED_SHARE = 5, 0.06
+MOST_SAMPLED, SAMPLED_SHARE = 5, 0.07
 """Sampled episodes for each share and for plain PPO, at most, and the share of the budget that they may take."""
 LONG = 200
 """Episodes for which a budget must be worth, to be no short one."""

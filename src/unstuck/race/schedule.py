@@ -78,7 +78,16 @@ class Rungs:
         return total
 
 
-def plan_rungs(budget: int, quantum: int, episode: int, competitors: int, *, share: float, shortest: int) -> Rungs:
+def plan_rungs(
+    budget: int,
+    quantum: int,
+    episode: int,
+    competitors: int,
+    *,
+    share: float,
+    shortest: int,
+    times: int = TIMES_SHORTEST,
+) -> Rungs:
     """As many competitors as there is room for, each with a first rung that is worth something.
 
     Args:
@@ -88,8 +97,9 @@ def plan_rungs(budget: int, quantum: int, episode: int, competitors: int, *, sha
         competitors: how many there are to choose from.
         share: of the budget, what all losers together may take.
         shortest: steps below which a first rung says nothing.
+        times: how many times that it is long at most.
     """
-    longest = min(int(LONGEST_FIRST * budget), TIMES_SHORTEST * shortest)
+    longest = min(int(LONGEST_FIRST * budget), max(times * shortest, shortest + quantum))
     for entered in range(competitors, 1, -1):
         for count in range(longest // quantum, 0, -1):
             first = count * quantum
