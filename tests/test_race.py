@@ -30,7 +30,7 @@ from unstuck.race.contest import Contest
 from unstuck.race.entering import Signs, entries, named
 from unstuck.race.entry import Entry
 from unstuck.race.finals import Finals, standing
-from unstuck.race.finish import ahead_of, finish
+from unstuck.race.finish import ahead_of, finish, kept
 from unstuck.race.quiet import Quiet, quieted
 from unstuck.race.reserve import reserve
 from unstuck.race.schedule import Curve, Rungs, climbs, forecast, plan_rungs, rank, slope_of
@@ -186,6 +186,28 @@ def test_what_begins_from_the_bottom_and_in_which_order() -> None:
     assert late(agent_steps=100_000, long=True, guidances=0) == [kept, "afresh"]
     assert late(agent_steps=100_000, asked=("short-episodes",), guidances=0) == [kept, "afresh+short-episodes"]
     assert late(agent_steps=10**8, long=True) == [kept]  # a thousandth of what the agent was trained for
+
+
+@pytest.mark.parametrize(
+    ("signs", "far"),
+    [
+        ({}, True),
+        ({"distance": 0.6}, False),
+        ({"distance": None}, False),  # nobody knows what a good agent returns
+        ({"verdict": "cannot tell"}, False),
+        ({"long": False}, False),
+        ({"agent_steps": 10**8}, False),
+    ],
+)
+def test_who_is_far_from_a_good_agent(signs: dict[str, Any], far: bool) -> None:
+    usual = {"verdict": "stuck", "distance": 0.06, "long": True, "budget": 500_000, "agent_steps": 1_000_000}
+    assert Signs(**{**usual, **signs}).far == far
+
+
+def test_what_a_bad_agent_has_learnt_is_worth_little() -> None:
+    far = {"guidances": 0, "distance": 0.06, "long": True, "agent_steps": 100_000}
+    assert names(**far)[-2:] == ["afresh", "transplant+shrink-and-perturb"]
+    assert names(**{**far, "distance": 0.6})[-2:] == ["transplant+shrink-and-perturb", "afresh"]
 
 
 def test_small_batches_are_a_treatment_of_their_own() -> None:
@@ -516,6 +538,41 @@ def test_what_begins_from_the_bottom_is_tried_one_after_the_other(
     assert [e.name for e in (trunk, *late) if e.rank.status == "dropped"] == [
         name for name in track_.curves if name != goes_on
     ]
+
+
+@pytest.mark.parametrize("slope", [0.05, 0.0])
+def test_far_from_a_good_agent_the_bottom_comes_first(slope: float) -> None:
+    track_ = _Bottom(
+        {
+            "continue": Curve("continue", 16_000, 750.0, 5.0, 0.0, 0.001),
+            "transplant": Curve("transplant", 16_000, 760.0, 5.0, 0.0, 0.001),
+            "afresh": Curve("afresh", 25_000, 300.0, 5.0, slope, 0.001),
+        }
+    )
+    _, other, late = early = [entry(name, (16_000, [c.level])) for name, c in track_.curves.items()]
+    late.points.clear()
+    rungs = Rungs(entered=2, first=20_000, episodes=2)
+    found = Contest(track_, early[:2], [late], rungs, trunk_first=False, bottom_first=True).run()
+    if slope:
+        assert found.winner is late
+        assert track_.steps == {"continue": 16_000, "afresh": 25_000}  # a look at the trunk, and nobody else
+        assert other.rank.status == "dropped"
+    else:
+        assert found.winner is other  # given up, so those that go on from the agent race after all
+        assert track_.steps["transplant"] == 20_000
+
+
+@pytest.mark.parametrize(("length", "full"), [(150, False), (600, True)])
+def test_what_short_episodes_leave_of_the_reserve_is_trained_with(length: int, full: bool) -> None:
+    track_ = _Track({})
+    track_.budget, track_.episode = 1_000_000, 1000
+    winner = entry("afresh", (30_000, [700.0, 800.0]))
+    assert kept(track_, winner) == track_.reserve.steps  # nothing is known of its episodes
+    winner.facts = {"judged": 2 * length}
+    assert kept(track_, winner) == (track_.reserve.steps if full else 24_000)
+    track_.budget = 50_000
+    del track_.reserve
+    assert kept(track_, winner) <= track_.reserve.steps
 
 
 # ------------------------------------------------------------------------------------------------------- end to end

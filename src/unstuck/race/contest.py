@@ -43,6 +43,7 @@ class Contest:
         early: who goes on from where the agent is, the trunk in front.
         late: who begins from the bottom.
         trunk_first: whether nobody else is tried where the trunk gets on by itself.
+        bottom_first: whether what begins from the bottom is tried before what goes on from the agent.
     """
 
     track: Track
@@ -52,6 +53,7 @@ class Contest:
     trunk_first: bool
     feedback: Feedback | None = None
     """Asks the coach again after the first rung."""
+    bottom_first: bool = False
 
     @property
     def trunk(self) -> Entry:
@@ -76,6 +78,14 @@ class Contest:
                     entry.out(f"not tried: {trunk.name} gets on without it")
                 track.show(f"{trunk.name} gets on by itself")
                 return trunk, trunk
+        if self.bottom_first and self.late:
+            # One look at the trunk, because it is in every race, and in the last test.
+            track.train([trunk], min(self.rungs.first, -(-SHORTEST // track.quantum) * track.quantum))
+            if (winner := self._try_late(trunk)) is not trunk:
+                for entry in self.early[1:]:
+                    entry.out(f"not tried: {winner.name} has more to come than {trunk.name}")
+                return winner, trunk
+            return self._halve(), trunk
         base = self._halve()
         return (self._try_late(base) if self.late else base), base
 
@@ -169,7 +179,14 @@ def lay_out(track: Track, early: int, late: bool, few: int = FEW) -> Rungs:
     return plan_rungs(track.budget, track.quantum, track.episode, entered, share=share, shortest=shortest, times=times)
 
 
-def contest(track: Track, entered: list[Entry], *, trunk_first: bool, feedback: Feedback | None = None) -> Contest:
+def contest(
+    track: Track,
+    entered: list[Entry],
+    *,
+    trunk_first: bool,
+    bottom_first: bool = False,
+    feedback: Feedback | None = None,
+) -> Contest:
     """The contest of those that entered, as many as there is room for; with one place kept for what the coach says when
     it is asked again."""
     early = [e for e in entered if track.alone or not e.competitor.late]
@@ -187,4 +204,4 @@ def contest(track: Track, entered: list[Entry], *, trunk_first: bool, feedback: 
         most_late = 0
     for entry in [*early[places:], *late[most_late:]]:
         entry.out("not entered: there is no room for it in this budget")
-    return Contest(track, early[:places], late[:most_late], rungs, trunk_first, feedback)
+    return Contest(track, early[:places], late[:most_late], rungs, trunk_first, feedback, bottom_first)

@@ -19,6 +19,8 @@ AFRESH_SHARE = 0.2
 CLIPPED = ("means-beyond-bounds", "noise-left-by-clipping")
 """Faults with which reward terms cannot act on what the agent does."""
 NEW = "transplant+small-batches"
+FAR = 0.5
+"""Share of the way to a good agent below which a stuck agent is far from it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,15 @@ class Signs:
     budget: int = 0
     long: bool = False
     """The budget is worth many episodes."""
+    distance: float | None = None
+    """Share of the way from random play to a good agent; None where that is not known."""
+
+    @property
+    def far(self) -> bool:
+        """It is stuck so far from a good agent that what it has learnt is worth little, and there is time to learn
+        anew."""
+        near = self.distance is None or self.distance >= FAR
+        return self.verdict == "stuck" and not near and self.long and self.budget >= AFRESH_SHARE * self.agent_steps
 
     @property
     def well(self) -> bool:
@@ -87,7 +98,7 @@ def _late(signs: Signs, opinions: Sequence[str] = ()) -> list[str]:
     Under the coach's guidance training afresh learns about twice as fast, so it comes first where the budget is long.
     Without a coach episodes are cut, if the panel asks for that, which is a part of his guidance too. Else what the
     coach names first; else training afresh comes first where the budget is twice what the agent was trained for,
-    because with half of it that is learnt again, and the rest goes beyond.
+    because with half of it that is learnt again, and the rest goes beyond; or where the agent is far from a good one.
     """
     kept = "transplant+shrink-and-perturb"
     if 0 < signs.budget < AFRESH_SHARE * signs.agent_steps:
@@ -96,7 +107,8 @@ def _late(signs: Signs, opinions: Sequence[str] = ()) -> list[str]:
     new = "+".join(["afresh", *(opinions[:1] or cut)])
     if opinions and signs.long:
         return [new, kept]
-    late = [new, kept] if 0 < 2 * signs.agent_steps <= signs.budget else [kept, new]
+    first = signs.far or 0 < 2 * signs.agent_steps <= signs.budget
+    late = [new, kept] if first else [kept, new]
     wished = signs.wished
     return sorted(late, key=lambda n: min((i for i, w in enumerate(wished) if w in n.split("+")), default=len(wished)))
 
@@ -110,7 +122,13 @@ def signs_of(space: Workspace, guidances: Sequence[Guidance], budget: int, *, lo
         clipped=any(map(panel.has_fault, CLIPPED)),
         on_policy=algorithm_of(space.agent).on_policy, guidances=len(guidances),
         agent_steps=int(space.agent.hyperparameters.get("num_timesteps") or 0), budget=budget, long=long,
+        distance=share_of_the_way(panel),
     )  # fmt: skip
+
+
+def share_of_the_way(panel: Panel) -> float | None:
+    """How far the agent is on the way from random play to a good agent; None where that is not known."""
+    return next((f.value for f in panel.findings if f.name == "distance" and f.unit.startswith("of the way")), None)
 
 
 def usable(guidance: Guidance, plan: Plan) -> bool:

@@ -10,6 +10,12 @@ from unstuck.race.entry import Entry
 from unstuck.race.schedule import forecast, optimistic
 from unstuck.race.track import Track
 
+TIMES_LONGER = 2
+"""By what episodes may get longer in the winner's last stretch, about."""
+SHORT_RESERVE = 24
+"""Longest episodes that are kept for the end, where the winner's are far shorter: twelve pairs, as far as nobody knows
+better, and what they do not take is for the other mode."""
+
 
 def finish(track: Track, winner: Entry, rivals: list[Entry], untried: Sequence[Entry] = ()) -> tuple[Entry, int]:
     """Train the winner with what is left; where it is not ahead at a check, the best of its rivals goes on in its
@@ -23,7 +29,7 @@ def finish(track: Track, winner: Entry, rivals: list[Entry], untried: Sequence[E
     count, stretches = (0, (1,)) if track.alone else (track.episodes, track.stretches)
     for number, part in enumerate(stretches):
         points = len(stretches) - number
-        room = track.left if track.alone else track.left - track.reserve.steps - points * count * track.episode
+        room = track.left if track.alone else track.left - kept(track, winner) - points * count * track.episode
         steps = int(room * part / sum(stretches[number:])) // track.quantum * track.quantum
         if steps < track.quantum:
             continue
@@ -44,6 +50,17 @@ def finish(track: Track, winner: Entry, rivals: list[Entry], untried: Sequence[E
     if best is not winner:
         winner.out(f"returns {float(np.mean(winner.points[-1][1])):.4g}, {best.name} {level:.4g}")
     return best, stop
+
+
+def kept(track: Track, winner: Entry) -> int:
+    """Environment steps that are not trained with. The reserve is for episodes as long as they may be; where the
+    winner's are far shorter, the most of it is better trained with."""
+    if not winner.points or not winner.facts.get("judged"):
+        return track.reserve.steps
+    length = winner.facts["judged"] / len(winner.points[-1][1])
+    if TIMES_LONGER * length > track.episode:
+        return track.reserve.steps
+    return min(track.reserve.steps, SHORT_RESERVE * track.episode)
 
 
 def _flat(track: Track, entry: Entry) -> bool:
@@ -82,7 +99,7 @@ def ahead_of(track: Track, winner: Entry, rivals: Sequence[Entry], patient: bool
 
 def _reach(track: Track, entry: Entry) -> float:
     """Where it would be after all that is left, by its own curve at best, or by its last two evaluations."""
-    end = entry.trained + max(0, track.left - track.reserve.steps)
+    end = entry.trained + max(0, track.left - kept(track, entry))
     points = [(stop, float(np.mean(returns))) for stop, returns in entry.points]
     (x, before), (y, level) = points[-2:] if len(points) > 1 else (points[-1], points[-1])
     line = level + max(0.0, (level - before) / max(1, y - x)) * (end - y)
