@@ -165,3 +165,5 @@ def test_pictures_of_a_task_are_drawn_once_and_off_by_default(tmp_path: Path) ->
     assert image.height == HEIGHT
     assert prompts(run)[0].key == request.key
     assert drawn == {p: p.stat().st_mtime_ns for p in (run.recordings_path / "pictures").glob("*.png")}
+    (run.root / "collect" / "frames.json").write_text('{"mark": "x", "digests": ["../../etc/passwd"]}')
+    assert prompts(run)[0].key == request.key  # drawn again

@@ -38,6 +38,10 @@ LIVE = "api"
 """Provenance of a reply that this machine asked for, and whose cost therefore counts against the budget."""
 
 
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+"""Of a picture; it becomes part of a path."""
+
+
 class Message(BaseModel):
     """One turn of a conversation, as plain text, and the pictures that go with it."""
 
@@ -45,7 +49,7 @@ class Message(BaseModel):
 
     role: Literal["user", "assistant"]
     content: str
-    pictures: tuple[Annotated[str, Field(pattern="^[0-9a-f]{64}$")], ...] = ()
+    pictures: tuple[Digest, ...] = ()
     """Digests of PNG files, which lie beside the recordings (`pictures.py`)."""
 
     @model_serializer(mode="wrap")

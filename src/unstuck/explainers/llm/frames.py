@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from unstuck.config import TaskConfig
 from unstuck.episodes import EpisodeSet
+from unstuck.errors import RunError
 from unstuck.explainers.llm.selection import five, ranges_of
 from unstuck.llm import Recordings
+from unstuck.llm.recordings import Digest
 from unstuck.rendering import draw_steps
 from unstuck.run import Run, digest, read_json, write_json
 from unstuck.views import View, peaks
@@ -32,7 +35,7 @@ class Pictures(BaseModel):
 
     mark: str = ""
     captions: tuple[str, ...] = ()
-    digests: tuple[str, ...] = ()
+    digests: tuple[Digest, ...] = ()
     problem: str = ""
     """Why there are none, in a line."""
 
@@ -53,12 +56,21 @@ def pictures_of(run: Run, views: Sequence[View], episodes: EpisodeSet, recording
     chosen = windows(views, count)
     mark = digest(run.record("collect").fingerprint, [(w.episode, w.steps) for w in chosen], HEIGHT)
     path = run.root / "collect" / FILE
-    if path.exists() and (held := Pictures.model_validate(read_json(path))).mark == mark:
+    held = _held(path)
+    if held is not None and held.mark == mark:
         return held
     found = _drawn(run.config.task, chosen, episodes, recordings).model_copy(update={"mark": mark})
     if not found.problem:
         write_json(path, found.model_dump(mode="json"))
     return found
+
+
+def _held(path: Path) -> Pictures | None:
+    """What was drawn before; None where there is nothing, or nothing that this could have written."""
+    try:
+        return Pictures.model_validate(read_json(path)) if path.exists() else None
+    except (ValidationError, RunError):
+        return None
 
 
 def windows(views: Sequence[View], count: int) -> list[Window]:
