@@ -17,7 +17,7 @@ from unstuck.algorithms.replaying import cadence
 from unstuck.algorithms.settings import ReplaySettings
 from unstuck.config import GuideConfig
 from unstuck.errors import AgentError, RunError
-from unstuck.guidance import Action, Advice, Guidance, Term
+from unstuck.guidance import Action, Advice, Guidance, Term, Verdict
 from unstuck.guide.base import Suggestions
 from unstuck.guide.plan import Plan
 from unstuck.guide.replay import Batch
@@ -222,6 +222,17 @@ def test_advice_is_executed_for_a_while_by_default(name, runs, tmp_path):
     assert lines[-1]["executed"] == 0
     state = one.suspend(tmp_path / "state.pt")
     learner(runs(name), tmp_path / "b", plan.having(only_helpful=False), guidance(KINDS[name][1]), resume=state)
+
+
+@pytest.mark.parametrize(("whole", "used"), [("helpful", ["a", "b"]), ("unresolved", ["b"]), ("untested", ["b"])])
+def test_advice_that_was_not_tried_counts_only_where_all_of_it_helped(whole, used):
+    advice = tuple(
+        Advice(id=i, kind="rule", why="", when=(), action=Action(index=1), verdict=Verdict(status=status))
+        for i, status in (("a", "untested"), ("b", "helpful"))
+    )
+    told = Guidance(env_id=CORRIDOR, diagnosis="", advice=advice, set_verdict=Verdict(status=whole))
+    plan = make_plan("llm-free", GuideConfig(), told, Setting(discrete=True, replays=True))
+    assert [a.id for a in plan.advice(told)] == used
 
 
 def episode(path, env_id: str) -> float:

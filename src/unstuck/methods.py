@@ -109,10 +109,13 @@ def _replaying(guidance: Guidance | None, setting: Setting) -> Plan:
     """Where a replay buffer is learnt from, whatever is done is experience: what verification lets pass is executed in
     half of the environments at first, in ever fewer of them, and in none at the end. Suggestions are imitated too.
     Reward terms are added to what is sampled, at the rate of now; episodes are cut short where the coach asks for it,
-    because what is to be shown may take longer."""
+    because what is to be shown may take longer. Advice that was not tried counts only where all of it together was
+    found helpful, because it is executed and imitated at full weight.
+    """
     plan = Plan(verified=True, rescale=True, execute=True, execute_share=EXECUTED, execute_fade=EXECUTED_UNTIL)
     if setting.discrete:
-        return plan.having(imitate=1.0)
+        proven = guidance is not None and guidance.set_verdict.status == "helpful"
+        return plan.having(imitate=1.0, only_helpful=not proven)
     plan = plan.having(imitate=IMITATE_REPLAYED, only_helpful=True)
     if guidance is None or not guidance.reward_terms:
         return plan
