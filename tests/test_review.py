@@ -445,6 +445,7 @@ def test_decisions_over_the_server_are_written(tmp_path):
         html = json.loads(ask(address, "live")[1])["html"]
         assert "rung 1 of 3" in html
         assert "1,000 of 9,000" in html
+        assert ">racing<" in html
         assert EVIL not in html
 
 

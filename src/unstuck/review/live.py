@@ -10,7 +10,7 @@ from typing import Any
 from unstuck.curves import last_point
 from unstuck.errors import RunError
 from unstuck.files import in_use
-from unstuck.results import LADDER, Ladder, StageKey
+from unstuck.results import LADDER, Ladder, Rank, StageKey
 from unstuck.run import Run
 from unstuck.stages.report import words
 from unstuck.stages.report.panel import rank_row
@@ -42,8 +42,14 @@ def _ladders(root: Path) -> Iterator[dict[str, Any]]:
                 "spent": f"{ladder.spent.total:,}",
                 "budget": f"{ladder.budget:,}",
                 "usd": words.money(ladder.usd) if ladder.usd else "",
-                "rows": [rank_row(rank, "") for rank in ladder.ranks],
+                "rows": [_row(rank) for rank in ladder.ranks],
             }
+
+
+def _row(rank: Rank) -> dict[str, Any]:
+    """As in the report, where a race has ended; here it may go on."""
+    under_way = {"word": "racing" if rank.trained else "waiting"} if rank.status == "racing" else {}
+    return rank_row(rank, "") | under_way
 
 
 def _under_way(root: Path) -> Iterator[dict[str, Any]]:
