@@ -562,6 +562,33 @@ def test_far_from_a_good_agent_the_bottom_comes_first(slope: float) -> None:
         assert track_.steps["transplant"] == 20_000
 
 
+@pytest.mark.parametrize(
+    ("near", "noise", "goes_on"), [(True, 5.0, "guidance"), (True, 30.0, "afresh"), (False, 5.0, "afresh")]
+)
+def test_near_a_good_agent_what_is_surely_better_goes_on(near: bool, noise: float, goes_on: str) -> None:
+    track_ = _Bottom(
+        {
+            "continue": Curve("continue", 16_000, 750.0, 5.0, 0.0, 0.001),
+            "guidance": Curve("guidance", 16_000, 790.0, noise, 0.0, 0.001),
+            "afresh": Curve("afresh", 25_000, 300.0, 5.0, 0.05, 0.001),
+        }
+    )
+    early = [entry(name, (16_000, [track_.curves[name].level])) for name in ("continue", "guidance")]
+    rungs = Rungs(entered=2, first=16_000, episodes=2)
+    found = Contest(track_, early, [entry("afresh")], rungs, trunk_first=False, near=near).run()
+    assert found.winner.name == goes_on
+
+
+@pytest.mark.parametrize(("near", "entered"), [(True, 4), (False, 2)])
+def test_near_a_good_agent_more_is_tried_that_goes_on_from_it(near: bool, entered: int) -> None:
+    track_ = _Bottom({})
+    track_.budget, track_.episode, track_.config = 500_000, 1000, RaceConfig()
+    names_ = ("continue", "guidance", "small-batches", "short-episodes", "afresh")
+    found = contests.contest(track_, [entry(n) for n in names_], trunk_first=False, near=near)
+    assert len(found.early) == entered
+    assert [e.name for e in found.late] == ["afresh"]
+
+
 @pytest.mark.parametrize(("length", "full"), [(150, False), (600, True)])
 def test_what_short_episodes_leave_of_the_reserve_is_trained_with(length: int, full: bool) -> None:
     track_ = _Track({})

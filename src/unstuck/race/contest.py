@@ -44,6 +44,7 @@ class Contest:
         late: who begins from the bottom.
         trunk_first: whether nobody else is tried where the trunk gets on by itself.
         bottom_first: whether what begins from the bottom is tried before what goes on from the agent.
+        near: whether the agent is known to be no worse than halfway to a good one.
     """
 
     track: Track
@@ -54,6 +55,7 @@ class Contest:
     feedback: Feedback | None = None
     """Asks the coach again after the first rung."""
     bottom_first: bool = False
+    near: bool = False
 
     @property
     def trunk(self) -> Entry:
@@ -132,8 +134,12 @@ class Contest:
 
     def _moves(self, entry: Entry) -> bool:
         """Whether it surely gets on: an agent that is stuck should be left to nobody for a lucky start, and the return
-        of a few episodes can be lucky."""
-        return climbs(self.track.curve(entry), *self.track.before, self.track.total)
+        of a few episodes can be lucky. From an agent that is near a good one whatever is surely better goes on, because
+        what begins from the bottom has far to go to be where that is."""
+        curve, (before, error) = self.track.curve(entry), self.track.before
+        if self.near and entry is not self.trunk and curve.level - 2 * curve.noise > before + 2 * error:
+            return True
+        return climbs(curve, before, error, self.track.total)
 
     def _try_late(self, base: Entry) -> Entry:
         """What begins from the bottom is tried where nothing else gets the agent moving, one after the other, each
@@ -167,7 +173,7 @@ class Contest:
         return base
 
 
-def lay_out(track: Track, early: int, late: bool, few: int = FEW) -> Rungs:
+def lay_out(track: Track, early: int, late: bool, few: int | None = FEW) -> Rungs:
     """The rungs of those that go on from where the agent is."""
     shortest = min(SHORTEST, track.budget // 16)
     if early == 1 and late:
@@ -175,7 +181,7 @@ def lay_out(track: Track, early: int, late: bool, few: int = FEW) -> Rungs:
         return Rungs(1, -(-shortest // track.quantum) * track.quantum, FEWEST)
     share = track.config.explore * (EARLY_SHARE if late else 1.0)
     brief = late and track.long and not track.config.treatments
-    entered, times = (min(few, early), 1) if brief else (early, TIMES_SHORTEST)
+    entered, times = (min(few, early), 1) if brief and few is not None else (early, TIMES_SHORTEST)
     return plan_rungs(track.budget, track.quantum, track.episode, entered, share=share, shortest=shortest, times=times)
 
 
@@ -185,16 +191,18 @@ def contest(
     *,
     trunk_first: bool,
     bottom_first: bool = False,
+    near: bool = False,
     feedback: Feedback | None = None,
 ) -> Contest:
     """The contest of those that entered, as many as there is room for; with one place kept for what the coach says when
     it is asked again."""
     early = [e for e in entered if track.alone or not e.competitor.late]
     late = [e for e in entered if e not in early]
-    rungs = lay_out(track, len(early) + (feedback is not None), bool(late), ROOM if feedback is not None else FEW)
+    few = None if near else FEW if feedback is None else ROOM
+    rungs = lay_out(track, len(early) + (feedback is not None), bool(late), few)
     if feedback is not None and rungs.entered < ROOM:
         track.say("the coach is not asked again: there is no room for it in this budget")
-        feedback, rungs = None, lay_out(track, len(early), bool(late))
+        feedback, rungs = None, lay_out(track, len(early), bool(late), None if near else FEW)
     track.episodes = rungs.episodes
     # On a short budget there is no time for what begins from the bottom beside what is guided.
     places = rungs.entered - (feedback is not None)
@@ -204,4 +212,4 @@ def contest(
         most_late = 0
     for entry in [*early[places:], *late[most_late:]]:
         entry.out("not entered: there is no room for it in this budget")
-    return Contest(track, early[:places], late[:most_late], rungs, trunk_first, feedback, bottom_first)
+    return Contest(track, early[:places], late[:most_late], rungs, trunk_first, feedback, bottom_first, near)

@@ -44,7 +44,7 @@ class Race:
     def __init__(self, track: Track, guidances: Sequence[tuple[Guidance, Plan]]):
         self.track = track
         self.guidances = [(g, p) for g, p in guidances if usable(g, p)]
-        self.trunk_first = self.bottom_first = False
+        self.trunk_first = self.bottom_first = self.near = False
         track.entries = self._entries()
 
     def go(self) -> Outcome:
@@ -53,8 +53,8 @@ class Race:
         self.operate()
         track.show("who may race, by what the diagnosis says and the coach would try")
         fit_to_race = [e for e in track.entries if e.rank.status != "dropped"]
-        first = {"trunk_first": self.trunk_first, "bottom_first": self.bottom_first}
-        contested = contest(track, fit_to_race, **first, feedback=self._feedback()).run()
+        signs = {"trunk_first": self.trunk_first, "bottom_first": self.bottom_first, "near": self.near}
+        contested = contest(track, fit_to_race, **signs, feedback=self._feedback()).run()
         winner, finalist = finish(track, *contested)
         winner.rank = winner.rank.model_copy(update={"status": "winner"})
         track.show("the winner is trained, the test comes last")
@@ -76,7 +76,7 @@ class Race:
             competitors = entries(signs)
             # Who is stuck by all that is known of it should not be left to plain PPO for a lucky start.
             self.trunk_first = signs.verdict != "stuck"
-            self.bottom_first = signs.far
+            self.bottom_first, self.near = signs.far, signs.near
         found = []
         for one in competitors:
             guidance, plan = self.guidances[one.opinion] if one.guided else (None, Plan())

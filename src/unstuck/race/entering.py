@@ -47,11 +47,16 @@ class Signs:
     """Share of the way from random play to a good agent; None where that is not known."""
 
     @property
+    def near(self) -> bool:
+        """What it has learnt is known to be worth keeping."""
+        return self.distance is not None and self.distance >= FAR
+
+    @property
     def far(self) -> bool:
         """It is stuck so far from a good agent that what it has learnt is worth little, and there is time to learn
         anew."""
-        near = self.distance is None or self.distance >= FAR
-        return self.verdict == "stuck" and not near and self.long and self.budget >= AFRESH_SHARE * self.agent_steps
+        known = self.distance is not None and not self.near
+        return self.verdict == "stuck" and known and self.long and self.budget >= AFRESH_SHARE * self.agent_steps
 
     @property
     def well(self) -> bool:
