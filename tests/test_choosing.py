@@ -16,6 +16,7 @@ from unstuck.choosing import LEAST, RACE_STEPS, REFINE, settled
 from unstuck.cli import main
 from unstuck.commands import stages
 from unstuck.config import RaceConfig, RunConfig, TrainConfig
+from unstuck.methods import ANY, label_of
 from unstuck.pace import announcement, seconds_per_step
 from unstuck.pipeline import open_run
 from unstuck.progress import Progress
@@ -186,3 +187,18 @@ def test_a_race_that_shows_nothing_says_so(tmp_path: Path) -> None:
     run = race_run(tmp_path, scores(before=(7.0, 9.0), unstuck=[points(5)]), handed="original")
     hand_over(run)
     assert outcome(run).headline == "Nothing was shown to be better than the agent that you gave: keep it."
+
+
+def test_labels_name_what_was_continued(tmp_path: Path) -> None:
+    assert label_of("ppo", "SAC") == "SAC continued"
+    assert label_of("ppo-small-batches") == "PPO continued, batches of 64"
+    assert label_of("rice", "SAC") == "RICE"
+    assert label_of("ppo", ANY) == "The agent's algorithm continued"
+    found = scores(ppo=[points(0), points(1)], unstuck=[points(5), points(6)]).model_copy(update={"algorithm": "DQN"})
+    run = finished(tmp_path, found)
+    hand_over(run)
+    told = outcome(run)
+    assert [row.label for row in told.rows] == ["Before", "DQN continued", "Unstuck"]
+    assert "for DQN continued at the same budget" in told.verdict
+    assert "DQN continued" in told.headline
+    assert "PPO" not in told.verdict + told.headline + told.before

@@ -212,3 +212,13 @@ def make_plan(method: Method, config: GuideConfig, guidance: Guidance | None, se
     plan = spec.plan(guidance, setting).having(**given)
     # Rules hold in many states and name none, so no table and no neighbourhood has them.
     return plan if plan.applies == "as-given" else plan.having(kinds=("state",))
+
+
+def label_of(method: Method, algorithm: str = "PPO") -> str:
+    """As it is written in tables, where this is what trains: `SAC continued`."""
+    label = METHODS[method].label
+    return label.replace("PPO", algorithm) if method in ("ppo", "ppo-small-batches") else label
+
+
+ANY = "The agent's algorithm"
+"""In the place of one algorithm's name, where there are several."""

@@ -197,6 +197,8 @@ class TrainFacts(_Result):
     """Share of steps in which advice applied; None without advice."""
     backend: str = ""
     engine: str = ""
+    algorithm: str = "PPO"
+    """What trained: the agent's own algorithm, or PPO where that learns on-policy."""
     rounds: tuple[RoundFacts, ...] = ()
     """Empty where there was only one."""
 
@@ -387,6 +389,8 @@ class Scores(_Result):
     """All scores of a run. An arm's interval is over its seeds; that of the agent before, over episodes."""
 
     env_id: str
+    algorithm: str = "PPO"
+    """What trained the arms."""
     before: Returns
     arms: dict[str, ArmScores] = {}
 

@@ -288,6 +288,12 @@ def algorithm_of(agent: Agent) -> Algorithm:
     return algorithm(agent.algorithm)
 
 
+def continued_by(agent: Agent) -> str:
+    """The name of what trains an agent on: its own algorithm, or PPO where that learns on-policy."""
+    own = algorithm_of(agent)
+    return "PPO" if own.on_policy else own.name
+
+
 def algorithm_of_model(model: Any) -> Algorithm:
     """Whose learner this is: that of the first of its classes which is not Unstuck's and whose name is known.
 

@@ -23,7 +23,7 @@ from unstuck.config import RunConfig, TrainConfig
 from unstuck.explainers import explainer_class
 from unstuck.files import keep_edited
 from unstuck.intake import take_in, task_of
-from unstuck.methods import METHODS, Setting
+from unstuck.methods import METHODS, Setting, label_of
 from unstuck.run import Run, digest
 from unstuck.tasks.ids import later_versions
 
@@ -74,7 +74,11 @@ class Arm:
     @property
     def label(self) -> str:
         """As it is written in tables."""
-        return self.method if self.method in self.suite.variants else METHODS[self.config.train.method].label
+        return self.label_of("PPO")
+
+    def label_of(self, algorithm: str) -> str:
+        """Likewise, where this is what trains."""
+        return self.method if self.method in self.suite.variants else label_of(self.config.train.method, algorithm)
 
     @property
     def root(self) -> Path:

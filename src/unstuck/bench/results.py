@@ -18,15 +18,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from unstuck.algorithms import continued_by
 from unstuck.bench.jobs import before_mark, score_mark
 from unstuck.bench.layout import Arm, held_digest
 from unstuck.bench.runner import FAILURES, SuitePlan
 from unstuck.bench.suite import SuiteError, SuiteTask, reference
 from unstuck.curves import read_curve
 from unstuck.errors import UnstuckError
+from unstuck.methods import ANY
 from unstuck.results import MODES, AgentScores, Returns, RoundFacts, StageKey, TrainFacts, trainings
 from unstuck.run import Run, read_json
 from unstuck.stages.train import fingerprint, plan_jobs
+from unstuck.workspace import Workspace
 
 ROWS, CURVES, SUITE = "results.jsonl", "curves.jsonl", "suite.json"
 BEFORE = "before"
@@ -185,6 +188,13 @@ def _curve(stage: _Finished) -> Row:
     }  # fmt: skip
 
 
+def _trained_by(plan: SuitePlan, method: str) -> str:
+    """What trained a method's agents; in words where it was several algorithms."""
+    roots = [Arm(plan.suite, plan.out, task, method).root for task in plan.suite.tasks]
+    found = {continued_by(Workspace(Run(root)).agent) for root in roots if (root / "manifest.json").exists()}
+    return found.pop() if len(found) == 1 else ANY if found else "PPO"
+
+
 def _rounded(values: Sequence[float]) -> list[float]:
     return [round(float(v), 6) for v in values]
 
@@ -195,7 +205,7 @@ def _head(plan: SuitePlan, command: str | None, stale: list[str]) -> Row:
     return {
         "name": suite.name,
         "methods": list(suite.methods),
-        "labels": {m: a.label for m, a in arms.items()},
+        "labels": {m: a.label_of(_trained_by(plan, m)) for m, a in arms.items()},
         "bases": {m: suite.base(m) for m in suite.methods},
         "notes": {m: v.note for m, v in suite.variants.items() if v.note},
         "tasks": [t.name for t in suite.tasks],

@@ -14,7 +14,7 @@ from unstuck.results import BEFORE, RunVerdict
 from unstuck.run import Run
 from unstuck.stages.report.deploy import lines
 from unstuck.stages.report.outcome import Outcome
-from unstuck.stages.report.words import arm_name, interval
+from unstuck.stages.report.words import interval
 from unstuck.stats import Interval
 from unstuck.terminal import safe
 
@@ -109,7 +109,7 @@ def _made(run: Run, found: Outcome, verdict: RunVerdict) -> str:
         f"By Unstuck, from {start} that had stopped improving: {plain(str(model))} said why, its advice was tried in "
         f"the simulator, and training went on with what was left of it ({config.train.steps:,} environment steps for "
         f"each run, all stages together; seeds {', '.join(map(str, config.train.seeds))}). This agent: "
-        f"{plain(arm_name(verdict.chosen))}, seed {verdict.seed}, after {verdict.trained:,} steps of training; "
+        f"{plain(found.label(verdict.chosen))}, seed {verdict.seed}, after {verdict.trained:,} steps of training; "
         f"{plain(verdict.why)}."
     )
     if found.diagnosis:

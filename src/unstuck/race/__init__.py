@@ -27,6 +27,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from unstuck.algorithms import continued_by
 from unstuck.curves import CURVE, read_curve, write_curve
 from unstuck.guidance import Guidance, load_guidance
 from unstuck.guide.plan import Plan
@@ -104,6 +105,7 @@ def _leave(track: Track, outcome: Outcome, job: Job, folder: Path) -> None:
         arm=job.arm, seed=job.seed, charged=charged, steps=track.spent["train"],
         checkpoints=(Checkpoint(trained, "agent.zip"),), warnings=facts["warnings"], notes=notes,
         hit_rate=facts["hit_rate"], backend=facts["backend"], engine=facts["engine"],
+        algorithm=continued_by(track.space.agent),
     ).write(folder / "info.json")  # fmt: skip
 
 

@@ -76,6 +76,7 @@ def gather(run: Run, job: Job, done: list[Trained], folder: Path, problem: str) 
         checkpoints=tuple(checkpoints),
         backend=last.facts.backend,
         engine=last.facts.engine,
+        algorithm=last.facts.algorithm,
         rounds=tuple(_told(run, one) for one in done),
     ).write(folder / "info.json")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unstuck.agents import load_agent
-from unstuck.algorithms import policy_of
+from unstuck.algorithms import continued_by, policy_of
 from unstuck.numpy_policy import numpy_policy
 from unstuck.progress import Progress
 from unstuck.results import (
@@ -155,4 +155,5 @@ def _scores(run: Run, returns: dict[_Scoring, tuple[float, ...]]) -> Scores:
         )
         for arm, each in arms_of(run).items()
     }
-    return Scores(env_id=run.config.task.env, before=Returns(**points[None, 0]), arms=arms)
+    algorithm = continued_by(load_agent(run.agent_path, trust=run.config.agent.trust))
+    return Scores(env_id=run.config.task.env, algorithm=algorithm, before=Returns(**points[None, 0]), arms=arms)

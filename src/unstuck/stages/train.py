@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unstuck.algorithms import algorithm_of
+from unstuck.algorithms import algorithm_of, continued_by
 from unstuck.algorithms.settings import ReplaySettings
 from unstuck.config import TrainConfig
 from unstuck.curves import last_point
@@ -318,6 +318,7 @@ def train_one(root: str, job: Job, folder: str) -> tuple[str, float]:
     except EnvironmentFaultError as error:
         raise _kept(error, learner, run.root / "kept" / f"{job.arm}-{job.seed}.zip") from error
     facts = {"arm": job.arm, "seed": job.seed, "steps": job.steps, "charged": job.charged, **outcome}
+    facts["algorithm"] = continued_by(space.agent)
     TrainFacts.model_validate(facts).write(Path(folder) / "info.json")
     return job.stage, time.monotonic() - begun
 

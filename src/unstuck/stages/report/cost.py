@@ -62,10 +62,10 @@ def _arms(data: RunData) -> list[dict[str, str]]:
     """Environment steps charged to one training run of each arm, by stage."""
     by_arm: dict[str, list[Charges]] = {}
     for curve in data.curves:
-        by_arm.setdefault(curve.arm, []).append(curve.facts.charged)
+        by_arm.setdefault(arm_name(curve.arm, curve.facts.algorithm), []).append(curve.facts.charged)
     rows = []
-    for arm, each in by_arm.items():
+    for name, each in by_arm.items():
         charged = Charges.mean(each)
         parts = ", ".join(f"{stage} {steps:,}" for stage, steps in charged.items())
-        rows.append({"label": arm_name(arm), "total": f"{charged.total:,}", "parts": parts})
+        rows.append({"label": name, "total": f"{charged.total:,}", "parts": parts})
     return rows

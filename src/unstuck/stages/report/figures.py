@@ -44,7 +44,7 @@ def scores_figure(scores: Scores) -> str:
             value = scores.interval_before(mode) if arm == "before" else scores.interval(arm, mode)
             dots = scores.before.of(mode) if arm == "before" else scores.arms[arm].per_seed(mode)
             _dot_with_interval(ax, i, value, dots, colour(arm, rows), _MARKS.get(arm, "o"))
-        ax.set_yticks(range(len(rows)), [("Before" if a == "before" else arm_name(a)) for a in rows])
+        ax.set_yticks(range(len(rows)), [("Before" if a == "before" else arm_name(a, scores.algorithm)) for a in rows])
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
@@ -56,7 +56,10 @@ def scores_figure(scores: Scores) -> str:
 
 def _scores_title(scores: Scores) -> str:
     mode = MODES[0]
-    means = [("Before", scores.interval_before(mode)), *((arm_name(a), scores.interval(a, mode)) for a in scores.arms)]
+    means = [
+        ("Before", scores.interval_before(mode)),
+        *((arm_name(a, scores.algorithm), scores.interval(a, mode)) for a in scores.arms),
+    ]
     return f"Return per episode, {mode}: " + "; ".join(f"{name} {found.mean:.3g}" for name, found in means)
 
 
@@ -76,6 +79,7 @@ def curves_figure(
     """Median over seeds (thick) and each seed (thin) of one quantity against the environment steps charged; '' where
     no run has recorded it. A `share` is drawn from 0 to 100 %."""
     arms = sorted({c.arm for c in curves}, key=lambda a: (a != CONTROL, a))
+    names = {c.arm: arm_name(c.arm, c.facts.algorithm) for c in curves}
     ends = []
     fig, (ax,) = _figure(height=2.9)
     drawn = False
@@ -88,9 +92,9 @@ def curves_figure(
         for x, y in series:
             ax.plot(x, y, dash, color=shade, linewidth=0.8, alpha=0.45, marker=_lone(x), markersize=3)
         grid, middle = median_curve(series)
-        ax.plot(grid, middle, dash, color=shade, linewidth=2.4, label=arm_name(arm), marker=_lone(grid), markersize=6)
+        ax.plot(grid, middle, dash, color=shade, linewidth=2.4, label=names[arm], marker=_lone(grid), markersize=6)
         if len(middle):
-            ends.append(f"{arm_name(arm)} from {middle[0]:.3g} to {middle[-1]:.3g}")
+            ends.append(f"{names[arm]} from {middle[0]:.3g} to {middle[-1]:.3g}")
         if series[0][0][0] > 0 and (start := min(c.begin for c in curves if c.arm == arm)) > 0:
             ax.axvline(start, color=shade, linewidth=0.8, linestyle=":")
     if not drawn:

@@ -61,6 +61,10 @@ class Outcome:
     diagnosis: str
     report: Path
 
+    def label(self, arm: str) -> str:
+        """As the arm is called in the table."""
+        return next((row.label for row in self.rows if row.arm == arm), arm_name(arm))
+
 
 def outcome(run: Run) -> Outcome:
     """What came of the run so far; works at any stage."""
@@ -94,7 +98,9 @@ def _rows(scores: Scores) -> list[Row]:
     rows = [Row("before", "Before", scores.interval_before(det), scores.interval_before(sampled), 0)]
     for arm, of in scores.arms.items():
         steps = of.charged.total or None
-        rows.append(Row(arm, arm_name(arm), scores.interval(arm, det), scores.interval(arm, sampled), steps))
+        rows.append(
+            Row(arm, arm_name(arm, scores.algorithm), scores.interval(arm, det), scores.interval(arm, sampled), steps)
+        )
     return rows
 
 
@@ -111,13 +117,21 @@ def _verdict(run: Run, scores: Scores | None) -> tuple[str, str, Direction]:
             return f"Nothing is trained yet: `unstuck train {run.root}` refines the agent.", "", "unknown"
         return f"Not evaluated yet: `unstuck evaluate {run.root}` scores the agents.", "", "unknown"
     if not scores.guided:
-        return f"Only PPO was continued, without guidance: {_against_before(scores, CONTROL)}.", "", "unknown"
+        return (
+            f"Only {scores.algorithm} was continued, without guidance: {_against_before(scores, CONTROL)}.",
+            "",
+            "unknown",
+        )
     wanted = run.config.train.name or run.config.train.method
     arm = wanted if wanted in scores.guided else scores.guided[0]
     difference = scores.difference(arm, "deterministic")
     if difference is None:
-        text = f"{arm_name(arm)}: {_against_before(scores, arm)}."
-        return text, "PPO was not continued as a control, so this does not show what the guidance did.", "unknown"
+        text = f"{arm_name(arm, scores.algorithm)}: {_against_before(scores, arm)}."
+        return (
+            text,
+            f"{scores.algorithm} was not continued as a control, so this does not show what the guidance did.",
+            "unknown",
+        )
     return _compare(scores, arm, "deterministic"), _other_mode(scores, arm), direction(difference)
 
 
@@ -128,7 +142,7 @@ def _headline(run: Run, scores: Scores | None) -> str:
     if scores is None or not scores.arms:
         return ""
     found = differences(scores, subject_of(run, scores))
-    others = {BEFORE: "before", CONTROL: "PPO continued"}
+    others = {BEFORE: "before", CONTROL: arm_name(CONTROL, scores.algorithm)}
     ways = {others[name]: direction(d) for name, d in found.items() if name in others}
     if "unknown" in ways.values():
         return "Not proved: one seed has no interval."
@@ -160,19 +174,25 @@ def _of_race(verdict: RunVerdict, scores: Scores | None) -> tuple[str, str, str,
         return f"{g.mean:+.3g}{least}"
 
     over = f"{words(gain)} over the agent before"
-    over += f", {words(trunk)} over plain PPO as far as that was trained" if trunk else ""
+    over += f", {words(trunk)} over plain {scores.algorithm} as far as that was trained" if trunk else ""
     test = f"The race's test, {plural(gain.pairs, 'pair')} of fresh episodes ({race.mode}): {race.finalist} {over}."
     note = ""
     if CONTROL in scores.arms:
         control = scores.interval(CONTROL, race.mode)
-        note = f"PPO continued with the whole budget returns {_mean(control)} ({plural(control.n, 'seed')})."
+        name = arm_name(CONTROL, scores.algorithm)
+        note = f"{name} with the whole budget returns {_mean(control)} ({plural(control.n, 'seed')})."
     if verdict.chosen == CONTROL:
-        return "PPO continued is the best: use that.", test, note, "worse"
+        return f"{scores.algorithm} continued is the best: use that.", test, note, "worse"
     if race.handed == "finalist":
-        than = "before and plain PPO" if trunk else "before"
+        than = f"before and plain {scores.algorithm}" if trunk else "before"
         return f"Better than {than}, by the race's test.", test, note, "better"
     if race.handed == "trunk":
-        return "Plain PPO returns more than before; nothing was shown to be better than both.", test, note, "unclear"
+        return (
+            f"Plain {scores.algorithm} returns more than before; nothing was shown to be better than both.",
+            test,
+            note,
+            "unclear",
+        )
     return "Nothing was shown to be better than the agent that you gave: keep it.", test, note, "unclear"
 
 
@@ -182,7 +202,7 @@ def _beside_before(run: Run, scores: Scores | None) -> str:
     arm = subject_of(run, scores)
     own, given, found = scores.interval(arm, MODE), scores.interval_before(MODE), differences(scores, arm)[BEFORE]
     spread = f"; difference {_show(found)}" if found.low is not None else ""
-    return f"Before: {_mean(given)}, {arm_name(arm)} {_mean(own)}{spread}."
+    return f"Before: {_mean(given)}, {arm_name(arm, scores.algorithm)} {_mean(own)}{spread}."
 
 
 def _why(data: RunData) -> str:
@@ -214,8 +234,8 @@ def _compare(scores: Scores, arm: str, mode: Mode) -> str:
         scores.interval(arm, mode), scores.interval(CONTROL, mode), scores.difference(arm, mode)
     )  # fmt: skip
     assert difference is not None
-    name, way = arm_name(arm), direction(difference)
-    facts = f"{_mean(guided)} against {_mean(control)} for PPO continued at the same budget"
+    name, way = arm_name(arm, scores.algorithm), direction(difference)
+    facts = f"{_mean(guided)} against {_mean(control)} for {arm_name(CONTROL, scores.algorithm)} at the same budget"
     where = f"({mode}, {plural(guided.n, 'seed')})"
     if way == "unknown":
         return f"{name}: {facts} {where}; with one seed there is no interval, so this proves nothing."
@@ -250,7 +270,7 @@ def print_outcome(run: Run, console: Console) -> None:
     for sentence in filter(None, (result.verdict, result.before, result.note)):
         console.print(Text(sentence), soft_wrap=whole)
     if result.use:
-        _print_use(result.use, console)
+        _print_use(result.use, result.label(result.use.whose), console)
     if result.why:
         console.print(Text(result.why), soft_wrap=whole)
     if result.rows:
@@ -259,7 +279,7 @@ def print_outcome(run: Run, console: Console) -> None:
         console.print(Text(f"Report: {result.report}"), soft_wrap=True)
 
 
-def _print_use(use: Use, console: Console) -> None:
+def _print_use(use: Use, whose: str, console: Console) -> None:
     from rich.text import Text
 
     if use.whose == BEFORE:
@@ -268,7 +288,7 @@ def _print_use(use: Use, console: Console) -> None:
         return
     beside = f" with {use.statistics.name}" if use.statistics else ""
     console.print(Text(f"Use {use.agent}{beside}", style="bold"), soft_wrap=True)
-    console.print(Text(f"  {arm_name(use.whose)}, {use.which}: {use.why}.", style="dim"), soft_wrap=True)
+    console.print(Text(f"  {whose}, {use.which}: {use.why}.", style="dim"), soft_wrap=True)
     for line in use.code:
         console.print(Text(f"    {line}"), soft_wrap=True, highlight=False)
 

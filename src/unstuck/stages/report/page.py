@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,7 +70,7 @@ def context(data: RunData) -> dict[str, Any]:
     episodes = EpisodeSet(run.root / "collect")
     return {
         "outcome": outcome_of(data),
-        "arm_name": arm_name,
+        "arm_name": functools.partial(arm_name, algorithm=data.scores.algorithm if data.scores else "PPO"),
         "replay": as_data(run),
         "root": str(run.root),
         "created": run.manifest.created[:10],
@@ -158,9 +159,11 @@ def _score_table(data: RunData) -> list[dict[str, str]]:
 def _differences(data: RunData) -> list[dict[str, str]]:
     """Each guided arm minus the control, in both modes."""
     scores, rows = data.scores, []
-    for arm in scores.guided if scores else ():
-        by_mode = {m: _show(x) for m in MODES if (x := scores.difference(arm, m)) is not None}  # type: ignore[union-attr]
-        rows += [{"label": f"{arm_name(arm)} minus PPO"} | by_mode] if by_mode else []
+    if scores is None:
+        return []
+    for arm in scores.guided:
+        by_mode = {m: _show(x) for m in MODES if (x := scores.difference(arm, m)) is not None}
+        rows += [{"label": f"{arm_name(arm)} minus {scores.algorithm}"} | by_mode] if by_mode else []
     return rows
 
 
@@ -281,8 +284,8 @@ def _by_runs(data: RunData, what: str) -> list[str]:
     runs: dict[tuple[str, str], list[str]] = {}
     for curve in data.curves:
         for text in getattr(curve.facts, what):
-            runs.setdefault((curve.arm, text), []).append(str(curve.facts.seed))
-    return [f"{arm_name(a)}, seed{'s' * (len(s) > 1)} {', '.join(s)}: {text}" for (a, text), s in runs.items()]
+            runs.setdefault((arm_name(curve.arm, curve.facts.algorithm), text), []).append(str(curve.facts.seed))
+    return [f"{a}, seed{'s' * (len(s) > 1)} {', '.join(s)}: {text}" for (a, text), s in runs.items()]
 
 
 def _caveats(data: RunData) -> list[str]:
@@ -302,7 +305,9 @@ def _caveats(data: RunData) -> list[str]:
             "for all agents; no checkpoint was chosen for its score."
         )
     if scores and CONTROL not in scores.arms:
-        found.append("There is no control: what PPO alone would have reached with the same budget is not known.")
+        found.append(
+            f"There is no control: what {scores.algorithm} alone would have reached with the same budget is not known."
+        )
     if data.curves:
         found.append(
             "Learning curves show training: actions are sampled, and may be guided. A point is the mean over the "

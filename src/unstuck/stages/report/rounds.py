@@ -14,7 +14,10 @@ def round_tables(data: RunData) -> list[dict[str, Any]]:
     """For each training run of several rounds its `label` and `rows`; empty where all trained in one."""
     several = [curve.facts for curve in data.curves if curve.facts.rounds]
     return [
-        {"label": f"{arm_name(facts.arm)}, seed {facts.seed}", "rows": [_row(told) for told in facts.rounds]}
+        {
+            "label": f"{arm_name(facts.arm, facts.algorithm)}, seed {facts.seed}",
+            "rows": [_row(told) for told in facts.rounds],
+        }
         for facts in several
     ]
 

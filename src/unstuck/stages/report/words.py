@@ -9,7 +9,7 @@ from typing import Any
 from unstuck.errors import UnstuckError
 from unstuck.explainers import explainer_class
 from unstuck.guidance import Action, AnyOf, Condition, ProgressMeasure, Term, Verdict, When
-from unstuck.methods import METHODS
+from unstuck.methods import METHODS, label_of
 from unstuck.tasks.card import TaskCard
 
 _OPS = {"<": "below", "<=": "at most", ">": "above", ">=": "at least", "==": "equal to", "!=": "other than"}
@@ -23,12 +23,10 @@ VERDICTS: Mapping[str, tuple[str, str]] = {
 }
 """Status of a verdict → (class of the badge, the word on it)."""
 
-ARMS: dict[str, str] = {name: spec.label for name, spec in METHODS.items()}
 
-
-def arm_name(arm: str) -> str:
-    """A method's label; an arm with a name of its own (`--train.name`) is called by it."""
-    return ARMS.get(arm, arm)
+def arm_name(arm: str, algorithm: str = "PPO") -> str:
+    """A method's label, where this is what trains; an arm with a name of its own (`--train.name`) is called by it."""
+    return label_of(arm, algorithm) if arm in METHODS else arm  # type: ignore[arg-type]
 
 
 def explainer(name: str) -> str:
