@@ -338,8 +338,9 @@ def _watching(run: Run, jobs: list[Job], bar: Bar) -> Iterator[None]:
     stop = threading.Event()
 
     def watch() -> None:
-        shown = 0
-        while not stop.wait(0.5):
+        shown, ended = 0, False
+        while not ended:
+            ended = stop.wait(0.5)  # what was trained since the last look counts too
             now = sum(trained_so_far(run.root, job) for job in jobs)
             if now > shown:
                 bar.advance(now - shown)
