@@ -129,7 +129,9 @@ def test_a_suite_that_was_killed_goes_on_and_ends_with_the_same_numbers(
 
 def test_rows_say_what_each_arm_was_charged(done: SuitePlan) -> None:
     rows = [row for row in write_results(done) if row["method"] != "before"]
-    assert len(rows) == 3 * 2 * 2 * 3  # methods, seeds, modes, checkpoints
+    # Methods, seeds, modes, checkpoints; of three checkpoints of so short a run two fall on its last step, and are one.
+    assert len(rows) == 3 * 2 * 2 * 2
+    assert len({(row["method"], row["seed"], row["mode"], row["trained"]) for row in rows}) == len(rows)
     for row in rows:
         assert row["steps"] == sum(row["charged"].values()) - row["charged"]["train"] + row["trained"]
         assert 1_800 - 4 * 32 < sum(row["charged"].values()) <= 1_800
