@@ -29,6 +29,11 @@ def cell(folder: Path, mark: str, work: Callable[[Path], dict[str, Any]]) -> dic
     """
     if (found := kept(folder, mark)) is not None:
         return found
+    # What is not whole, or of another mark, must not be read while it is made again.
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)
     draft = folder.with_name(f"{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -36,10 +41,6 @@ def cell(folder: Path, mark: str, work: Callable[[Path], dict[str, Any]]) -> dic
     found = work(draft)
     found["seconds"] = round(time.monotonic() - begun, 3)
     write_json(draft / DONE, {"mark": mark, "found": found, "files": inventory(draft)})
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    else:
-        folder.unlink(missing_ok=True)
     os.replace(draft, folder)
     return dict(read_json(folder / DONE)["found"])
 
