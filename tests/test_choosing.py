@@ -126,7 +126,7 @@ def test_the_ladder_says_who_is_ahead_and_who_is_out_and_why() -> None:
 
 
 def test_the_control_trains_beside_the_race(tmp_path: Path, agent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(racing, "cores", lambda: 1)
+    monkeypatch.setattr(racing, "free_cores", lambda: 1)
     settings = RunConfig(
         task={"env": PUSH, "import_module": "unstuck.testing"}, agent={"agent": str(agent)},
         train=TrainConfig(method="afresh", steps=1_024, seeds=(1,), n_envs=8, n_steps=32, critic_warmup=0),

@@ -634,7 +634,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def raced(tmp_path_factory: pytest.TempPathFactory, agent: Path) -> Run:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(race, "cores", lambda: 1)
+        patch.setattr(race, "free_cores", lambda: 1)
         run = begun(tmp_path_factory.mktemp("race") / "run", agent)
         train(run)
     return run
@@ -747,7 +747,7 @@ def test_what_is_handed_over_loads_without_unstuck(raced: Run) -> None:
 def test_a_race_that_was_killed_gives_the_same(
     raced: Run, tmp_path: Path, agent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(race, "cores", lambda: 1)
+    monkeypatch.setattr(race, "free_cores", lambda: 1)
     run, done = begun(tmp_path / "run", agent), track.run_leg
     legs = 0
 
@@ -818,7 +818,7 @@ def test_schedules_are_simulated_with_the_decisions_of_the_race() -> None:
 
 
 def test_a_single_treatment_is_not_raced(tmp_path: Path, agent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(race, "cores", lambda: 1)
+    monkeypatch.setattr(race, "free_cores", lambda: 1)
     config = RunConfig(
         task=TaskConfig(env=testing.PUSH, import_module="unstuck.testing"), agent={"agent": str(agent)},
         train=TrainConfig(steps=4096, seeds=(1,), method="afresh", n_envs=8, n_steps=32, control=False),

@@ -43,7 +43,7 @@ def answer(store: Recordings, request: Request, text: str) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(race, "cores", lambda: 1)
+    monkeypatch.setattr(race, "free_cores", lambda: 1)
     agent = testing.save_stuck_agent(tmp_path / "push.zip", testing.PUSH, bias=4.0)
     config = RunConfig(
         task=TaskConfig(env=testing.PUSH, import_module="unstuck.testing"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import time
 from functools import cache
 from typing import Any
 
 import numpy as np
+
+from unstuck.workers import cores
 
 PACKAGES = ("numpy", "torch", "stable-baselines3", "gymnasium", "mujoco", "envpool")
 
@@ -23,10 +24,6 @@ def facts() -> dict[str, Any]:
         "versions": {name: v for name in PACKAGES if (v := _version(name))},
         "gflops": sgemm() / 1e9,
     }
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _version(name: str) -> str | None:

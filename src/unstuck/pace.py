@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
@@ -15,7 +14,7 @@ from unstuck.errors import EnvironmentFaultError
 from unstuck.methods import METHODS, SMALL_BATCH
 from unstuck.run import Run
 from unstuck.tasks.guarded import Place, guarded
-from unstuck.workers import one_thread
+from unstuck.workers import cores, one_thread
 from unstuck.workspace import Workspace
 
 WATCHED, MOST_STEPS = 0.25, 1000
@@ -45,9 +44,9 @@ def announcement(run: Run) -> str:
 
 def _chain(config: TrainConfig, races: bool, control: bool) -> float:
     """Environment steps that are trained one after the other, at best."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    work = config.steps * len(config.seeds) * (2 if control else 1) / min(cores, config.jobs or cores)
-    alone = config.steps * (ALONE + (1 - ALONE) / cores if races else 1)
+    there = cores()
+    work = config.steps * len(config.seeds) * (2 if control else 1) / min(there, config.jobs or there)
+    alone = config.steps * (ALONE + (1 - ALONE) / there if races else 1)
     return max(work, alone)
 
 

@@ -8,6 +8,18 @@ import threading
 from collections.abc import Iterator
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_cores() -> int:
+    """Cores that nothing else of ours uses: one in a worker process, because the others have theirs."""
+    import multiprocessing
+
+    return 1 if multiprocessing.parent_process() is not None else cores()
+
+
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Compute with one thread inside, or in a function that this decorates: torch's, and those of the library behind

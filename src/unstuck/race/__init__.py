@@ -34,11 +34,11 @@ from unstuck.guide.plan import Plan
 from unstuck.race.engine import Race
 from unstuck.race.entry import Entry
 from unstuck.race.finals import Outcome
-from unstuck.race.track import Track, cores
+from unstuck.race.track import Track
 from unstuck.results import RACE, Charges, Checkpoint, RaceVerdict, StageKey, TrainFacts
 from unstuck.run import Run
 from unstuck.stages.train import Job
-from unstuck.workers import end_with_parent, one_thread
+from unstuck.workers import end_with_parent, free_cores, one_thread
 from unstuck.workspace import open_describer
 
 __all__ = ["train_race"]
@@ -58,7 +58,7 @@ def train_race(root: str, job: Job, folder: str, *, say: Callable[[str], None] |
     home = run.root / str(StageKey("race", job.arm, job.seed))
     home.mkdir(parents=True, exist_ok=True)
     config = run.config.race.model_copy(update={"treatments": job.race or ()})
-    track = Track(run, home, job.seed, job.steps, config, say=say or (lambda _: None), workers=cores())
+    track = Track(run, home, job.seed, job.steps, config, say=say or (lambda _: None), workers=free_cores())
     outcome = Race(track, opinions(run, job)).go()
     _leave(track, outcome, job, Path(folder))
     return job.stage, time.monotonic() - begun

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -229,12 +228,3 @@ def _together(legs: Sequence[Leg], workers: int) -> list[dict[str, Any]]:
     from joblib import Parallel, delayed
 
     return list(Parallel(n_jobs=min(workers, len(legs)))(delayed(run_leg)(leg) for leg in legs))
-
-
-def cores() -> int:
-    """Competitors to train at once: one in a worker process, else one for each core."""
-    import multiprocessing
-
-    if multiprocessing.parent_process() is not None:
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

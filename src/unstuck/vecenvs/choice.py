@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from unstuck.errors import TaskError
 from unstuck.vecenvs.tasks import BY_DISTRIBUTION, DIFFERENT_TASKS, EQUAL_TASKS, SPARSE_TASKS, TESTED
+from unstuck.workers import free_cores
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -84,8 +84,6 @@ def thread_count(n_envs: int, threads: int) -> int:
     Raises:
         TaskError: if it is negative, or there are more threads than environments.
     """
-    import multiprocessing
-
     _check(threads >= 0, f"--train.threads is {threads}; 0 chooses, 1 or more is a number of threads")
     _check(
         threads <= max(1, n_envs),
@@ -93,10 +91,7 @@ def thread_count(n_envs: int, threads: int) -> int:
     )
     if threads:
         return threads
-    if multiprocessing.parent_process() is not None:
-        return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, max(1, n_envs))
+    return min(free_cores(), max(1, n_envs))
 
 
 def _check(holds: bool, otherwise: str) -> None:

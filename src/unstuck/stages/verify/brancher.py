@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import Any
@@ -13,6 +12,7 @@ from unstuck.matching import Terms
 from unstuck.numpy_policy import NumpyPolicy, numpy_policy
 from unstuck.simulators import ReplayPoint
 from unstuck.snapshots import BranchPool, check_arrival, reset_exactly
+from unstuck.workers import cores
 from unstuck.workspace import Workspace
 
 WORTH = 5_000
@@ -37,8 +37,7 @@ class Brancher:
         jobs: processes at once, by default one for each core (or `train.jobs`); 0 keeps to this process.
         """
         self._space, self._measure, self._n = space, measure, n
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._jobs = (space.config.train.jobs or cores) if jobs is None else jobs
+        self._jobs = (space.config.train.jobs or cores()) if jobs is None else jobs
         self._episode = lru_cache(maxsize=16)(lambda index: space.episodes[index])
         self._taken = 0
         self._strategy = space.snapshotter.name
