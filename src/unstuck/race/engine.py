@@ -53,8 +53,10 @@ class Race:
         self.operate()
         track.show("who may race, by what the diagnosis says and the coach would try")
         fit_to_race = [e for e in track.entries if e.rank.status != "dropped"]
-        signs = {"trunk_first": self.trunk_first, "bottom_first": self.bottom_first, "near": self.near}
-        contested = contest(track, fit_to_race, **signs, feedback=self._feedback()).run()
+        contested = contest(
+            track, fit_to_race, trunk_first=self.trunk_first, bottom_first=self.bottom_first, near=self.near,
+            feedback=self._feedback(),
+        ).run()  # fmt: skip
         winner, finalist = finish(track, *contested)
         winner.rank = winner.rank.model_copy(update={"status": "winner"})
         track.show("the winner is trained, the test comes last")

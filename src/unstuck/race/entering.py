@@ -52,11 +52,16 @@ class Signs:
         return self.distance is not None and self.distance >= FAR
 
     @property
+    def time_for_anew(self) -> bool:
+        """Training afresh may get as far as the agent, and further."""
+        return self.budget <= 0 or self.budget >= AFRESH_SHARE * self.agent_steps
+
+    @property
     def far(self) -> bool:
         """It is stuck so far from a good agent that what it has learnt is worth little, and there is time to learn
         anew."""
         known = self.distance is not None and not self.near
-        return self.verdict == "stuck" and known and self.long and self.budget >= AFRESH_SHARE * self.agent_steps
+        return self.verdict == "stuck" and known and self.long and self.time_for_anew
 
     @property
     def well(self) -> bool:
@@ -106,7 +111,7 @@ def _late(signs: Signs, opinions: Sequence[str] = ()) -> list[str]:
     because with half of it that is learnt again, and the rest goes beyond; or where the agent is far from a good one.
     """
     kept = "transplant+shrink-and-perturb"
-    if 0 < signs.budget < AFRESH_SHARE * signs.agent_steps:
+    if not signs.time_for_anew:
         return [kept]
     cut = ["short-episodes"] if "short-episodes" in signs.asked else []
     new = "+".join(["afresh", *(opinions[:1] or cut)])

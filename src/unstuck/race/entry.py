@@ -29,6 +29,12 @@ class Entry:
     def name(self) -> str:
         return self.competitor.name
 
+    @property
+    def episode_length(self) -> float | None:
+        """Mean steps of its latest evaluation episodes; None where there were none."""
+        judged = self.facts.get("judged")
+        return judged / len(self.points[-1][1]) if judged else None
+
     def out(self, note: str) -> None:
         """It is dropped, and why."""
         self.rank = self.rank.model_copy(update={"status": "dropped", "note": note})

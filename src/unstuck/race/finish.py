@@ -10,12 +10,6 @@ from unstuck.race.entry import Entry
 from unstuck.race.schedule import forecast, optimistic
 from unstuck.race.track import Track
 
-TIMES_LONGER = 2
-"""By what episodes may get longer in the winner's last stretch, about."""
-SHORT_RESERVE = 24
-"""Longest episodes that are kept for the end, where the winner's are far shorter: twelve pairs, as far as nobody knows
-better, and what they do not take is for the other mode."""
-
 
 def finish(track: Track, winner: Entry, rivals: list[Entry], untried: Sequence[Entry] = ()) -> tuple[Entry, int]:
     """Train the winner with what is left; where it is not ahead at a check, the best of its rivals goes on in its
@@ -53,14 +47,9 @@ def finish(track: Track, winner: Entry, rivals: list[Entry], untried: Sequence[E
 
 
 def kept(track: Track, winner: Entry) -> int:
-    """Environment steps that are not trained with. The reserve is for episodes as long as they may be; where the
-    winner's are far shorter, the most of it is better trained with."""
-    if not winner.points or not winner.facts.get("judged"):
-        return track.reserve.steps
-    length = winner.facts["judged"] / len(winner.points[-1][1])
-    if TIMES_LONGER * length > track.episode:
-        return track.reserve.steps
-    return min(track.reserve.steps, SHORT_RESERVE * track.episode)
+    """Environment steps that are not trained with: what the end needs, by how long the winner's episodes are."""
+    length = winner.episode_length
+    return track.reserve.steps if length is None else track.reserve.needed(length)
 
 
 def _flat(track: Track, entry: Entry) -> bool:

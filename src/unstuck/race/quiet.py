@@ -53,10 +53,11 @@ def quieted(track: Track, who: str, agent: Path, *, count: int, proven: bool = F
     mark = track.mark("quiet", agent, seeds, shares, proven)
 
     def work(draft: Path) -> dict[str, Any]:
-        found, taken = _try(track, load_agent(agent), seeds, shares)
+        given = load_agent(agent)
+        found, taken = _try(track, given, seeds, shares)
         best = _best(found, proven)
         if best != 1.0:
-            _save(track, _with(track, load_agent(agent), best), draft)
+            _save(track, _with(track, given, best), draft)
         return {"returns": {f"{share:g}": r for share, r in found.items()}, "share": best, "taken": taken}
 
     folder = track.home / "quiet" / who

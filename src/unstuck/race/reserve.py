@@ -10,6 +10,9 @@ SHARES, FEWER_SHARES = (1.0, 0.3, 0.1), (1.0, 0.1)
 """Of its noise, with which an agent is tried; and where the budget is short."""
 MOST_SAMPLED, SAMPLED_SHARE = 5, 0.07
 """Sampled episodes for each share and for plain PPO, at most, and the share of the budget that they may take."""
+TIMES_LONGER, PAIRS_OF_SHORT = 2, 12
+"""By what episodes may get longer in the last stretch of training, about; and pairs, as long as episodes may be, that
+are kept where they are far shorter: what these do not take is enough for the other mode."""
 LONG = 200
 """Episodes for which a budget must be worth, to be no short one."""
 
@@ -34,6 +37,13 @@ class Reserve:
     @property
     def steps(self) -> int:
         return self.pairs + self.other
+
+    def needed(self, length: float) -> int:
+        """Steps that are needed where episodes take `length` steps by now. All is kept for episodes as long as they may
+        be; where they are far shorter, the most of it is better trained with."""
+        if TIMES_LONGER * length > self.episode:
+            return self.steps
+        return min(self.steps, 2 * PAIRS_OF_SHORT * self.episode)
 
 
 def reserve(budget: int, episode: int, share: float) -> Reserve:
