@@ -17,7 +17,7 @@ from unstuck.algorithms.replaying import cadence
 from unstuck.algorithms.settings import ReplaySettings
 from unstuck.config import GuideConfig
 from unstuck.errors import AgentError, RunError
-from unstuck.guidance import Action, Advice, Guidance, Term, Verdict
+from unstuck.guidance import Action, Advice, Guidance, Term, Treatment, Verdict
 from unstuck.guide.base import Suggestions
 from unstuck.guide.plan import Plan
 from unstuck.guide.replay import Batch
@@ -233,6 +233,15 @@ def test_advice_that_was_not_tried_counts_only_where_all_of_it_helped(whole, use
     told = Guidance(env_id=CORRIDOR, diagnosis="", advice=advice, set_verdict=Verdict(status=whole))
     plan = make_plan("llm-free", GuideConfig(), told, Setting(discrete=True, replays=True))
     assert [a.id for a in plan.advice(told)] == used
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_terms_that_are_switched_off_are_as_none(enabled):
+    term = Term(variable="position", weight=1.0, cap=1.0, enabled=enabled)
+    told = Guidance(env_id=CORRIDOR, diagnosis="", reward_terms=(term,), treatments=(Treatment(name="short-episodes"),))
+    setting = Setting(discrete=False, replays=True)
+    without = make_plan("unstuck", GuideConfig(), told.model_copy(update={"reward_terms": ()}), setting)
+    assert (make_plan("unstuck", GuideConfig(), told, setting) == without) == (not enabled)
 
 
 def episode(path, env_id: str) -> float:

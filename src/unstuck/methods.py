@@ -117,7 +117,7 @@ def _replaying(guidance: Guidance | None, setting: Setting) -> Plan:
         proven = guidance is not None and guidance.set_verdict.status == "helpful"
         return plan.having(imitate=1.0, only_helpful=not proven)
     plan = plan.having(imitate=IMITATE_REPLAYED, only_helpful=True)
-    if guidance is None or not guidance.reward_terms:
+    if guidance is None or not guidance.active_terms:
         return plan
     cut = any(t.name == "short-episodes" for t in guidance.treatments)
     return plan.having(terms=True, short_episodes=SHORT if cut else 0)
