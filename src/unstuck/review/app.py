@@ -27,7 +27,8 @@ from unstuck.errors import GuidanceError, RunError, UnstuckError
 from unstuck.guidance import Advice, Guidance, Term, strict_json
 from unstuck.review import page
 from unstuck.review.board import Board, Task
-from unstuck.review.decide import Desk, StaleError, parsed, problems
+from unstuck.review.decide import Desk, StaleError, parsed, problems, revision, target
+from unstuck.run import Run
 from unstuck.stages.report import words
 
 MOST_BYTES = 1 << 20
@@ -122,11 +123,10 @@ class Review:
 
     async def live(self, request: Request) -> Response:
         def now() -> dict[str, Any]:
-            board = self.board()
-            html = page.live_part(board)
-            return {
-                "html": html, "mark": hashlib.sha256(html.encode()).hexdigest()[:16], "revision": board.revision,
-            }  # fmt: skip
+            run = Run(self.task.run.root)
+            html = page.live_part(run)
+            mark = hashlib.sha256(html.encode()).hexdigest()[:16]
+            return {"html": html, "mark": mark, "revision": revision(target(run))}
 
         return JSONResponse(await self.in_turn(now))
 

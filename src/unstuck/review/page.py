@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from unstuck.review.board import Board
 from unstuck.review.live import live
+from unstuck.run import Run
 from unstuck.stages import report
 from unstuck.stages.report import words
 
@@ -90,6 +91,6 @@ def summary(board: Board) -> str:
     return str(_templates().get_template("pieces.html.j2").module.summary(values))  # type: ignore[attr-defined]
 
 
-def live_part(board: Board) -> str:
+def live_part(run: Run) -> str:
     """What happens in the run folder just now."""
-    return str(_templates().get_template("pieces.html.j2").module.live(live(board.run)))  # type: ignore[attr-defined]
+    return str(_templates().get_template("pieces.html.j2").module.live(live(run)))  # type: ignore[attr-defined]
