@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import re
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from typing import Any
 
 from unstuck.episodes import EpisodeSet
 from unstuck.errors import GuidanceError, UnstuckError
-from unstuck.guidance import Advice, Evidence, Guidance, Term, Verdict, conditions_of
+from unstuck.guidance import Advice, Guidance, Term, Verdict, conditions_of
 from unstuck.methods import Setting
 from unstuck.review import decide
 from unstuck.review.film import Film, film, wanted_steps
@@ -59,8 +60,7 @@ class Task:
         """Drawn when it is first asked for."""
         key = (episode, step)
         if key not in self.films:
-            evidence = Evidence(episode=episode, step=step)
-            self.films[key] = film(self.run.config.task, EpisodeSet(self.run.root / "collect"), evidence)
+            self.films[key] = film(self.run.config.task, EpisodeSet(self.run.root / "collect"), episode, step)
         return self.films[key]
 
 
@@ -68,13 +68,14 @@ def open_task(run: Run) -> Task:
     """The task of a run; without its describer where its simulator is not installed, and without episodes where they
     were not collected, cannot be read, or are of another version of the task."""
     describer: Describer | None = None
-    try:
+    episodes = EpisodeSet(run.root / "collect")
+    with contextlib.suppress(UnstuckError, ValueError):
         describer = open_describer(run.config.task)
-        setting = setting_for(run, describer.card)
-        return Task(run, describer, Seen(describer, EpisodeSet(run.root / "collect")), setting)
+    try:
+        seen = Seen(describer, episodes)
     except (UnstuckError, ValueError):
-        setting = setting_for(run, describer.card if describer else None)
-        return Task(run, describer, Seen(None, EpisodeSet(run.root / "collect")), setting)
+        seen = Seen(None, episodes)
+    return Task(run, describer, seen, setting_for(run, describer.card if describer else None))
 
 
 class Board:

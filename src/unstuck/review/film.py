@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from unstuck.config import TaskConfig
 from unstuck.episodes import EpisodeSet
-from unstuck.guidance import Evidence
 from unstuck.rendering import draw_steps
 
 EVERY, SIDE = 4, 5
@@ -18,13 +17,11 @@ WIDTH, QUALITY = 280, 75
 
 @dataclass(frozen=True)
 class Film:
-    """Pictures side by side, each `width` wide."""
+    """Pictures side by side, each `WIDTH` wide."""
 
     steps: tuple[int, ...] = ()
     strip: bytes = b""
     """A WebP."""
-    width: int = 0
-    height: int = 0
     problem: str = ""
     """Why there is none."""
 
@@ -33,11 +30,11 @@ def wanted_steps(step: int) -> tuple[int, ...]:
     return tuple(step + EVERY * i for i in range(-SIDE, SIDE + 1))
 
 
-def film(task: TaskConfig, episodes: EpisodeSet, evidence: Evidence) -> Film:
+def film(task: TaskConfig, episodes: EpisodeSet, episode: int, step: int) -> Film:
     """The film around a step of a collected episode. Never raises: whether a task can be drawn hangs on the machine."""
     from PIL import Image
 
-    drawn = draw_steps(task, episodes, {"": (evidence.episode, wanted_steps(evidence.step))})
+    drawn = draw_steps(task, episodes, {"": (episode, wanted_steps(step))})
     shown = drawn.pictures.get("", [])
     if not shown:
         return Film(problem=drawn.problem or "its episode was not collected here")
@@ -49,4 +46,4 @@ def film(task: TaskConfig, episodes: EpisodeSet, evidence: Evidence) -> Film:
         whole.paste(image.resize(size, how), (i * size[0], 0))
     out = io.BytesIO()
     whole.save(out, "WEBP", quality=QUALITY, method=4)
-    return Film(tuple(step for step, _ in shown), out.getvalue(), *size)
+    return Film(tuple(at for at, _ in shown), out.getvalue())
