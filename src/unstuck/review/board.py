@@ -104,7 +104,7 @@ class Board:
 
     def context(self) -> dict[str, Any]:
         """Values of the whole page."""
-        card, guidance = self.task.card, self.guidance
+        guidance = self.guidance
         agent = Path(self.run.config.agent.agent).name or self.run.agent_path.name
         return {
             **panel_context(self.run),
@@ -114,11 +114,9 @@ class Board:
             "guidance": guidance,
             "guidance_problem": self.problem,
             "coach": self._coach(),
-            "card": card,
             "form": self._form(),
             "missing": list(self._missing()),
             "episodes": len(self.task.seen.rewards),
-            "mean_return": self.task.seen.mean_return,
             "can_write": self.live and guidance is not None,
             **self.summary(),
             "states": [self.advice(a) for a in guidance.advice if a.kind == "state"] if guidance else [],
@@ -206,7 +204,6 @@ class Board:
             "title": f"Critical state: {at}" if advice.kind == "state" and at else
                      "A critical state" if advice.kind == "state" else f"Rule {advice.id}",
             "at": at,
-            "episode": evidence.episode if evidence else None,
             "step": evidence.step if evidence else None,
             "when": text.when(advice.when) if advice.when is not None else
                     "in states near this one" if advice.near else "just here (a cell of the look-up table)",

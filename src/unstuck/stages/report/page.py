@@ -225,7 +225,6 @@ def _piece(advice: Advice, text: Words, frames: Mapping[str, str], entering: Ent
         "reward": None if advice.reward is None else f"{advice.reward:+.2g}",
         "verdict": _verdict(advice.verdict),
         "used": entry.enters if entry else advice.enabled and advice.verdict.status != "harmful",
-        "unused_why": entry.why if entry and not entry.enters else "",
         "enabled": advice.enabled,
         "decision": DECIDED.get(advice.decision or "", ""),
         "frame": frames.get(advice.id),
