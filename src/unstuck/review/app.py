@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -211,7 +210,7 @@ class Review:
                 return _wrong(str(error), 423)
             except UnstuckError as error:
                 return _wrong(str(error), 422)
-            except (ValueError, KeyError, TypeError, RecursionError, json.JSONDecodeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 return _wrong(f"That is not what this address takes: {type(error).__name__}.", 400)
 
         return endpoint

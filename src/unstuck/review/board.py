@@ -169,8 +169,7 @@ class Board:
             )
         if not (root / "diagnosis.json").exists():
             yield "The agent was not measured.", f"unstuck diagnose {root}"
-        others = sorted(p.name for p in root.glob("guidance-[0-9]*.json"))
-        if others:
+        if others := [p.name for p in self.run.opinion_paths]:
             yield f"Other opinions stand beside this one and race too: {', '.join(others)}. Edit them as files.", ""
 
     def _form(self) -> dict[str, Any]:
@@ -223,18 +222,16 @@ class Board:
 
     def term(self, index: int, term: Term) -> dict[str, Any]:
         """All that is shown of a reward term."""
-        worth, uses = self.task.seen.worth(term), self.entering.terms if self.entering else None
-        enters = None if uses is None else uses and term.enabled
-        why = "switched off" if not term.enabled else "its reward is added while training, and fades"
-        if uses is False and term.enabled and self.entering:
-            why = f"the method {self.entering.method} uses no reward terms on this task"
+        assert self.entering is not None
+        entry = self.entering.of_term(term)
         return {
             **self._piece("term", str(index), term),
             "title": f"Reward term {index + 1}",
             "words": self.words.term(term),
-            "worth": worth,
+            "worth": self.task.seen.worth(term),
             "mean_return": self.task.seen.mean_return,
-            "enters": enters, "enters_why": why,
+            "enters": entry.enters if entry else None,
+            "enters_why": entry.why if entry else "",
         }  # fmt: skip
 
     def _piece(self, kind: str, key: str, piece: Advice | Term) -> dict[str, Any]:
@@ -274,13 +271,11 @@ class Board:
     def _plot(self, window: Window, step: int, advice: Advice) -> dict[str, str]:
         card = self.task.card
         unit = next((v.unit for v in card.variables if v.name == window.name), "") if card else ""
-        named = [c.value for c in conditions_of(advice.when or ()) if c.variable == window.name and c.than is None]
+        conditions = [c for c in conditions_of(advice.when or ()) if c.variable == window.name]
+        thresholds = [c.value for c in conditions if c.than is None]
+        if any(c.abs for c in conditions):
+            thresholds += [-v for v in thresholds]
         low, high = ends_of(window)
-        thresholds = (
-            [*named, *[-v for v in named]]
-            if any(c.abs for c in conditions_of(advice.when or ()) if c.variable == window.name)
-            else named
-        )
         at = window.steps.index(step)
         return {
             "name": window.name, "unit": unit, "low": low, "high": high,

@@ -1,4 +1,4 @@
-"""Which advice enters training, by the method of the run, and why the rest does not."""
+"""Which advice and reward terms enter training, by the method of the run, and why the rest does not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from unstuck.config import RunConfig
 from unstuck.errors import GuidanceError, UnstuckError
-from unstuck.guidance import Advice, Guidance
+from unstuck.guidance import Advice, Guidance, Term
 from unstuck.guide.plan import Plan
 from unstuck.methods import METHODS, Setting, make_plan, setting_of
 from unstuck.run import Run
@@ -16,7 +16,7 @@ from unstuck.workspace import Workspace
 
 @dataclass(frozen=True)
 class Entry:
-    """Whether a piece of advice enters training."""
+    """Whether a piece of advice or a reward term enters training."""
 
     enters: bool
     why: str
@@ -41,11 +41,6 @@ class Entering:
             except GuidanceError:
                 self.plan = None
         self._used = {a.id for a in self.plan.advice(guidance)} if self.plan and self.plan.guided else set()
-
-    @property
-    def terms(self) -> bool | None:
-        """Whether reward terms enter training; None where it is not known."""
-        return bool(self.plan.terms) if self.plan else None
 
     def of(self, advice: Advice) -> Entry | None:
         """What becomes of a piece of advice; None where it is not known."""
@@ -74,6 +69,16 @@ class Entering:
         if status == "harmful":
             return Entry(False, "the simulator found it harmful", True)
         return Entry(False, "true returns showed neither that it helps nor that it harms", True)
+
+    def of_term(self, term: Term) -> Entry | None:
+        """What becomes of a reward term; None where it is not known."""
+        if self.plan is None:
+            return None
+        if not term.enabled:
+            return Entry(False, "switched off")
+        if not self.plan.terms:
+            return Entry(False, f"the method {self.method} uses no reward terms on this task")
+        return Entry(True, "its reward is added while training, and fades")
 
 
 def setting_for(run: Run, card: TaskCard | None) -> Setting | None:
