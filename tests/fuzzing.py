@@ -482,7 +482,9 @@ def _recordings(folder: Path) -> Iterator[Reader]:
         ledger.path.write_bytes(data)
         for call in ledger.calls():
             assert call.tokens >= 0
+            assert call.id[0].isalnum()
             assert call.id.replace("-", "").isalnum()
+            assert call.state in ("out", "replied", "refused", "lost")
             assert call.cost_usd is None or call.cost_usd >= 0
 
     yield Reader("ledger", ("\n".join(map(json.dumps, (sent, ended))).encode(),), calls)

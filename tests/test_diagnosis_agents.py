@@ -16,6 +16,7 @@ from unstuck.config import CollectConfig, RunConfig, TaskConfig
 from unstuck.diagnosis import Panel, diagnose_run, gather, read_panel
 from unstuck.errors import RunError
 from unstuck.pipeline import open_run
+from unstuck.run import Run
 from unstuck.stages.collect import collect
 from unstuck.workspace import Workspace
 
@@ -115,6 +116,39 @@ def test_a_run_is_diagnosed_from_its_episodes_without_a_step(tmp_path):
     (run.root / "diagnosis.json").unlink()
     collect(run)
     assert read_panel(run.root).findings == left.findings
+
+
+def test_a_diagnosis_that_was_changed_is_made_again(tmp_path, caplog):
+    path = cases.save_agent(tmp_path / "agent.zip")
+    run = open_run(config().model_copy(update={"agent": RunConfig().agent.model_copy(update={"agent": str(path)})}),
+                   tmp_path / "run")  # fmt: skip
+    collect(run)
+    file = run.root / "diagnosis.json"
+    whole = file.read_bytes()
+    left, stamp = read_panel(run.root), file.stat().st_mtime_ns
+    collect(Run(run.root))
+    assert file.stat().st_mtime_ns == stamp
+    summary = json.loads(whole)["summary"].encode()
+    for damaged in (whole.replace(summary[:1], b"#", 1), whole.replace(summary, b"#" + summary[1:]), whole[:50], b""):
+        assert damaged != whole
+        caplog.clear()
+        file.write_bytes(damaged)
+        collect(Run(run.root))
+        assert read_panel(run.root).model_copy(update={"seconds": left.seconds}) == left
+        assert "diagnosis.json was changed" in caplog.text
+    file.unlink()
+    (file / "x").mkdir(parents=True)
+    unstuck.diagnose(run.root)  # and what is left there later counts as well
+    caplog.clear()
+    collect(Run(run.root))
+    assert not caplog.text
+    # Older versions noted nothing down.
+    run = Run(run.root)
+    del run.record("collect").facts["panel"]
+    run.configure(run.config)
+    file.write_bytes(whole.replace(summary, b"#" + summary[1:]))
+    collect(Run(run.root))
+    assert read_panel(run.root).summary.startswith("#")
 
 
 def test_neither_the_agent_nor_random_numbers_are_touched(tmp_path):

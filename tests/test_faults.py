@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from unstuck.cells import cell
 from unstuck.cli import main
 from unstuck.config import AgentConfig, CollectConfig, EvaluateConfig, RunConfig, TaskConfig, TrainConfig, VerifyConfig
 from unstuck.errors import RunError, UnstuckError
-from unstuck.files import held, links_outside, stays_inside, write_whole
+from unstuck.files import contents, file_digest, held, links_outside, stays_inside, write_whole
 from unstuck.pipeline import refine
 from unstuck.run import Manifest, Run, write_json
 from unstuck.testing import CORRIDOR, save_stuck_agent
@@ -240,6 +241,23 @@ def test_a_round_keeps_its_recordings_in_a_run_that_it_lies_in(tmp_path: Path) -
     assert Run(stray.root).recordings_path == stray.root / "recordings"
 
 
+def test_an_agent_that_was_made_again_has_the_same_mark(tmp_path: Path) -> None:
+    """A zip carries the times at which its members were written."""
+
+    def made(name: str, day: int, **members: bytes) -> str:
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for member, content in members.items():
+                archive.writestr(zipfile.ZipInfo(member, (2026, 1, day, 0, 0, 0)), content)
+        return contents(tmp_path / name)
+
+    same = made("a.zip", 1, data=b"{}", weights=b"\1\2")
+    assert made("b.zip", 2, weights=b"\1\2", data=b"{}") == same
+    assert made("c.zip", 1, data=b"{}", weights=b"\1\3") != same
+    assert made("d.zip", 1, data=b"{}", weight=b"\1\2") != same
+    (tmp_path / "e.zip").write_bytes(b"no zip")
+    assert contents(tmp_path / "e.zip") == file_digest(tmp_path / "e.zip")
+
+
 # ------------------------------------------------------------------------------------- lost and damaged
 
 
@@ -267,8 +285,6 @@ def results(root: Path) -> dict[str, bytes]:
 
 def weights(root: Path) -> dict[str, bytes]:
     """As results, with the weights in place of the zips, whose members carry the time of day."""
-    import zipfile
-
     found = results(root)
     for name in [n for n in found if n.endswith(".zip")]:
         with zipfile.ZipFile(root / name) as archive:
@@ -298,8 +314,16 @@ DAMAGES = {
     "drafts left behind": lambda root: (root / "train.draft/unstuck").mkdir(parents=True),
     "the agent gone": lambda root: (root / "agent/corridor.zip").unlink(),
     "the agent cut short": lambda root: cut(root / "agent/corridor.zip"),
+    "the agent's folder gone": lambda root: shutil.rmtree(root / "agent"),
+    "a file where the agent's folder was": lambda root: (shutil.rmtree(root / "agent"), (root / "agent").touch()),
+    "a folder where the agent was": lambda root: in_its_place(root / "agent/corridor.zip"),
     "the report gone": lambda root: (root / "report.html").unlink(),
 }
+
+
+def in_its_place(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
 
 
 def cut(path: Path) -> None:

@@ -363,11 +363,20 @@ def test_a_ledger_cannot_lift_the_caps(tmp_path: Path, cost: Any, event: str) ->
     assert sum(c.tokens for c in calls) == 500
 
 
-@pytest.mark.parametrize("name", ["../../planted", "/etc/hostname", "a/b", "..", "a\\b", "", "x" * 500, "a\x00b"])
+@pytest.mark.parametrize("name", ["../../planted", "/etc/hostname", "a/b", "..", "a\\b", "", "-", "x" * 500, "a\x00b"])
 def test_calls_in_a_ledger_are_no_paths(tmp_path: Path, name: str) -> None:
     line = {"call": name, "event": "sent", "at": "2020", "key": "k", "model": "m", "tokens": 5, "cost_usd": 3.0}
     (tmp_path / "ledger.jsonl").write_text(json.dumps(line) + "\n")
     assert Ledger(tmp_path).calls() == []
+
+
+@pytest.mark.parametrize("event", ["free", None, [], {}, 1, "x" * 5000])
+def test_an_end_that_a_call_cannot_have_is_none(tmp_path: Path, event: Any) -> None:
+    sent = {"call": "a1", "event": "sent", "at": "2020", "key": "k", "model": "m", "tokens": 500, "cost_usd": 3.0}
+    ended = {**sent, "event": event, "tokens": 0, "cost_usd": 0.0}
+    (tmp_path / "ledger.jsonl").write_text(f"{json.dumps(sent)}\n{json.dumps(ended)}\n")
+    (call,) = Ledger(tmp_path).calls()
+    assert (call.state, call.tokens, call.cost_usd) == ("out", 500, 3.0)
 
 
 # ------------------------------------------------------------------------------------------------------- agents

@@ -217,7 +217,7 @@ def litter(root: Path) -> list[str]:
 
 
 def moment(root: Path) -> str:
-    """In which part of a run its process was killed, from what it left."""
+    """In which part of a run its process is, or was killed, from what it left."""
     try:
         done = set(json.loads((root / "manifest.json").read_bytes())["stages"])
     except (OSError, ValueError):

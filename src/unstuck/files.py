@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import sys
 import threading
@@ -52,6 +53,14 @@ def write_whole(path: Path, content: str | bytes) -> None:
         raise
 
 
+def remove(path: Path) -> None:
+    """Remove a folder with all that is in it; of a link, the link alone."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+
+
 def sweep(folder: Path) -> None:
     """Remove what killed processes left half-written in a folder; call it only while holding its lock."""
     for left in (*folder.glob("*.partial"), *folder.glob(".*.partial")):
@@ -69,6 +78,17 @@ def file_digest(path: Path) -> str:
 def _digest(path: str, size: int, changed: int, number: int) -> str:
     with open(path, "rb") as file:
         return f"{size}:{hashlib.file_digest(file, 'sha256').hexdigest()[:32]}"
+
+
+def contents(path: Path) -> str:
+    """A mark of what is in a zip: the names, sizes and checksums of its members, not the times that it carries. So it
+    is the same for an agent that was made again. Of what is no zip, `SIZE:HASH`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = sorted((m.filename, m.file_size, m.CRC) for m in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError):
+        return file_digest(path)
+    return hashlib.sha256(repr(members).encode()).hexdigest()[:32]
 
 
 def inventory(folder: Path) -> dict[str, str]:

@@ -26,7 +26,6 @@ import functools
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -46,6 +45,7 @@ from unstuck.files import (
     inventory,
     keep_edited,
     links_outside,
+    remove,
     stays_inside,
     sweep,
     write_whole,
@@ -305,12 +305,18 @@ class Run:
             self.manifest.stages = {n: r for n, r in stages.items() if n.partition("/")[0] != command}
             self._save()
             if command == "train":
-                _remove(self.root / "rounds")
+                remove(self.root / "rounds")
 
     def amend(self, stage: str) -> None:
         """Enter what is in a finished stage's folder now as what it left."""
         with self.held():
             self.manifest.stages[stage].files = inventory(self.root / stage)
+            self._save()
+
+    def note(self, stage: str, facts: dict[str, Any]) -> None:
+        """Enter more facts of a finished stage."""
+        with self.held():
+            self.manifest.stages[stage].facts |= facts
             self._save()
 
     def draft(self, name: str) -> Draft:
@@ -319,7 +325,7 @@ class Run:
             raise RunError(f"{name!r} cannot be a part of {self.root}: it leads out of it")
         folder = self.root / f"{name}.draft"
         try:
-            _remove(folder)
+            remove(folder)
             folder.mkdir(parents=True)
         except OSError as error:
             raise RunError(f"cannot write {folder}: {error.strerror or error}") from error
@@ -336,7 +342,7 @@ class Run:
                     new = (draft.folder / source).read_bytes()
                     if kept := keep_edited(self.root / target, final / source, new):
                         draft.kept[target] = kept
-                _remove(final)
+                remove(final)
                 os.replace(draft.folder, final)
                 for source, target in draft.publish:
                     _copy(final / source, self.root / target)
@@ -410,16 +416,13 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file whole or not at all, in place of whatever is there."""
+    """Copy a file whole or not at all, in place of whatever is there, also where the folder is gone."""
+    if target.is_dir():
+        remove(target)
+    if target.parent.is_file():
+        target.parent.unlink()
+    target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, source.read_bytes())
-
-
-def _remove(path: Path) -> None:
-    """Remove a folder with all that is in it; of a link, the link alone."""
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.exists():
-        shutil.rmtree(path)
 
 
 def _words(task: TaskConfig) -> str:

@@ -160,7 +160,7 @@ def read_panel(folder: Path) -> Panel | None:
     """The panel that `collect` left in a run folder; None where there is none.
 
     Raises:
-        RunError: the file is damaged.
+        RunError: the file is damaged, or of a newer format; names the command that makes it again.
     """
     path = folder / FILE
     try:
@@ -169,7 +169,10 @@ def read_panel(folder: Path) -> Panel | None:
         return None
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror or error}") from error
-    return Panel.from_json(text)
+    try:
+        return Panel.from_json(text)
+    except RunError as error:
+        raise RunError(f"{path}: {error}; `unstuck diagnose {folder}` makes it again") from error
 
 
 def _number(value: Any) -> str:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from filelock import FileLock, Timeout
 
@@ -26,7 +26,7 @@ from unstuck.errors import LLMError
 State = Literal["out", "replied", "refused", "lost"]
 """out: no end is known (under way, or interrupted). replied: answered. refused: the service turned it down unread, so
 it costs nothing. lost: no answer came (a timeout, a broken connection); it may be billed all the same."""
-_NAME = re.compile(r"[0-9A-Za-z-]{1,64}", re.ASCII)
+_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}", re.ASCII)
 LOCK_S = 60.0
 """Longest wait for the lock; it is held for milliseconds."""
 
@@ -74,7 +74,7 @@ class Ledger:
                         name, str(line["key"]), str(line["model"]), str(line.get("source") or line["model"]),
                         str(line["at"]), tokens, cost,
                     )  # fmt: skip
-                elif name in found:
+                elif name in found and line.get("event") in get_args(State):
                     found[name] = replace(
                         found[name], state=line["event"], tokens=tokens, cost_usd=cost, note=str(line.get("note", "")),
                     )  # fmt: skip

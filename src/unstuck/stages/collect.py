@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ import numpy as np
 from unstuck.agents.history import learning_curve
 from unstuck.algorithms import Policy
 from unstuck.branching.lockstep import stack
-from unstuck.diagnosis.panel import FILE
+from unstuck.diagnosis.panel import FILE, Panel, read_panel
 from unstuck.episodes import Episode, EpisodeSet
-from unstuck.errors import TaskError
+from unstuck.errors import RunError, TaskError
+from unstuck.files import remove
 from unstuck.progress import Progress
 from unstuck.rollout import LIMIT_HINT, Trace, run_episodes, time_limit
 from unstuck.run import Run, alone, digest, write_json
@@ -24,6 +27,8 @@ from unstuck.workspace import Workspace
 CURVE = "learning-curve.json"
 """In RUN/collect: the agent's own training, where files beside it tell."""
 CURVE_POINTS = 40
+PANEL = "panel"
+"""In the stage's facts: a fingerprint of what RUN/diagnosis.json says, which lies outside of the stage's folder."""
 IN_MEMORY = 128 * 2**20
 """Bytes of observations that episodes under way may hold, about."""
 OF_REWARDS = {"value", "q", "action_value"}
@@ -52,7 +57,7 @@ def collect(run: Run, progress: Progress | None = None) -> EpisodeSet:
     progress = progress or Progress.silent()
     mark = fingerprint(run)
     if run.done("collect", mark):
-        if not (run.root / FILE).exists():
+        if not _diagnosed(run):
             _diagnose(run, progress)
         return space.episodes
     snapshotter = space.snapshotter
@@ -107,15 +112,34 @@ def collect(run: Run, progress: Progress | None = None) -> EpisodeSet:
     return Workspace(run).episodes
 
 
+def _diagnosed(run: Run) -> bool:
+    """Whether RUN/diagnosis.json is there and says what was left in it; older versions noted nothing down of it."""
+    path = run.root / FILE
+    if not path.exists():
+        return False
+    with contextlib.suppress(RunError):
+        panel = read_panel(run.root)
+        if panel is not None and run.record("collect").facts.get(PANEL) in (None, _mark(panel)):
+            return True
+    logging.getLogger("unstuck").warning("%s was changed or damaged; it is made again", path)
+    return False
+
+
+def _mark(panel: Panel) -> str:
+    return digest(panel.model_dump(mode="json", exclude={"seconds"}, exclude_defaults=True))
+
+
 def _diagnose(run: Run, progress: Progress) -> None:
     """Leave RUN/diagnosis.json. It only looks at what was collected, and must not be what a run fails of."""
     from unstuck.diagnosis import leave_panel
 
     try:
-        leave_panel(Workspace(run))
+        remove(run.root / FILE)
+        panel = leave_panel(Workspace(run))
     except Exception as error:
-        (run.root / FILE).unlink(missing_ok=True)
         progress.say(f"collect: no diagnosis ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
+    else:
+        run.note("collect", {PANEL: _mark(panel)})
 
 
 class _Counter:
