@@ -130,6 +130,19 @@ def test_training_goes_on_and_saves(case: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(plain.predict(obs, deterministic=True)[0], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "own", "used"), [(A2C, 1.0, 0.95), (A2C, 0.9, 0.9), (PPO, 1.0, 1.0), (PPO, 0.98, 0.98)]
+)
+def test_no_whole_returns_from_a2c_over_the_rollouts_of_ppo(algorithm, own, used, tmp_path: Path) -> None:
+    env = gym.make("CartPole-v1")
+    algorithm("MlpPolicy", env, gae_lambda=own, n_steps=8).save(tmp_path / "agent.zip")
+    model = to_ppo(
+        load_agent(tmp_path / "agent.zip"), DummyVecEnv([lambda: env]), n_steps=8, batch_size=8, n_epochs=1,
+        ent_coef=0.0, seed=0,
+    )  # fmt: skip
+    assert model.gae_lambda == used
+
+
 def test_hyperparameters_and_digest(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, gamma=0.9, seed=5, clip_range=0.3).save(path)
@@ -321,7 +334,7 @@ def test_saved_agents_need_no_unstuck(tmp_path: Path) -> None:
 import sys
 sys.modules["unstuck"] = None
 import gymnasium, numpy as np
-from stable_baselines3 import PPO
+from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 env = VecNormalize.load(sys.argv[2], DummyVecEnv([lambda: gymnasium.make("CartPole-v1")]))
 model = PPO.load(sys.argv[1], env=env)

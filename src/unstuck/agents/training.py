@@ -18,6 +18,9 @@ from unstuck.agents.types import Agent
 from unstuck.algorithms.base import algorithm_of, algorithm_of_model
 from unstuck.errors import AgentError, RunError
 
+GAE_LAMBDA = 0.95
+"""Where an agent says none, and the most of those that did not learn with PPO's long rollouts."""
+
 
 def to_ppo(
     agent: Agent,
@@ -43,7 +46,8 @@ def to_ppo(
     Args:
         n_steps: environment steps per environment and rollout.
         gamma: discount; by default the agent's own, so that its critic stays right.
-        gae_lambda: by default the agent's own.
+        gae_lambda: by default the agent's own; of A2C's at most GAE_LAMBDA. That one belongs to its rollouts of some five
+            steps: over PPO's, 1 (its default) leaves the noise of whole returns in every advantage.
         ppo_class: a subclass of PPO to make instead.
 
     Raises:
@@ -59,7 +63,7 @@ def to_ppo(
             n_epochs=n_epochs, ent_coef=ent_coef, vf_coef=vf_coef, max_grad_norm=max_grad_norm,
             clip_range=clip_range, seed=seed, device=device, verbose=verbose, tensorboard_log=None,
             gamma=_first(gamma, stored.get("gamma"), 0.99),
-            gae_lambda=_first(gae_lambda, stored.get("gae_lambda"), 0.95),
+            gae_lambda=_first(gae_lambda, _own_lambda(agent), GAE_LAMBDA),
             use_sde=bool(stored.get("use_sde")), sde_sample_freq=int(stored.get("sde_sample_freq") or -1),
             policy_kwargs=kwargs,
         )  # fmt: skip
@@ -67,6 +71,11 @@ def to_ppo(
         raise AgentError(f"{agent.path}: PPO cannot go on with it in this environment ({error}).") from error
     load_weights(model.policy, agent)
     return model
+
+
+def _own_lambda(agent: Agent) -> float | None:
+    stored = agent.hyperparameters.get("gae_lambda")
+    return stored if stored is None or agent.algorithm != "A2C" else min(stored, GAE_LAMBDA)
 
 
 def _first(*values: float | None) -> float:
