@@ -46,8 +46,8 @@ def to_ppo(
     Args:
         n_steps: environment steps per environment and rollout.
         gamma: discount; by default the agent's own, so that its critic stays right.
-        gae_lambda: by default the agent's own; of A2C's at most GAE_LAMBDA. That one belongs to its rollouts of some five
-            steps: over PPO's, 1 (its default) leaves the noise of whole returns in every advantage.
+        gae_lambda: by default the agent's own; of A2C's at most GAE_LAMBDA. That one belongs to its rollouts of some
+            five steps: over PPO's, 1 (its default) leaves the noise of whole returns in every advantage.
         ppo_class: a subclass of PPO to make instead.
 
     Raises:

@@ -45,7 +45,8 @@ def shadow_update(
 
     Args:
         episodes: of the agent; deterministic ones are left out.
-        config: learning rate, batch size, epochs, clip range and entropy coefficient are taken from it.
+        config: learning rate, batch size, epochs, clip range and entropy coefficient are taken from it; gamma and
+            lambda are the agent's own.
         value_scale: unit of the task's reward in the critic's, as in `Episode.signals`.
     """
     chosen = [e for e in episodes if not e.deterministic]
@@ -69,7 +70,7 @@ def shadow_update(
             model = to_ppo(
                 agent, venv, n_steps=FEWEST, batch_size=FEWEST, n_epochs=config.n_epochs,
                 ent_coef=config.ent_coef or 0.0, seed=0, learning_rate=config.learning_rate,
-                clip_range=config.clip_range,
+                clip_range=config.clip_range, gae_lambda=agent.hyperparameters.get("gae_lambda"),
             )  # fmt: skip
             model.set_logger(Logger(folder=None, output_formats=[]))
             batch = _batch(agent, model, chosen, value_scale)
