@@ -137,7 +137,7 @@ def test_the_forecast_of_the_landing_comes_true() -> None:
 def test_objects_found_in_pixels_are_those_of_the_ram(env_id: str, tolerance: float) -> None:
     if env_id.startswith("PongNo"):
         pytest.importorskip("cv2")
-    env = make_env(env_id)
+    env = make_env(env_id, {"objects": False})
     describer = describer_for(env)
     frames, rams = zip(*[(obs, ram) for obs, ram, _, _ in play(env, 250)], strict=True)
     values, truth = describer.variables(np.array(frames)), np.array(rams)
@@ -150,28 +150,11 @@ def test_objects_found_in_pixels_are_those_of_the_ram(env_id: str, tolerance: fl
 
 def test_a_stack_reads_the_same_channels_first_and_last() -> None:
     pytest.importorskip("cv2")
-    env = make_env("PongNoFrameskip-v4")
+    env = make_env("PongNoFrameskip-v4", {"objects": False})
     describer = describer_for(env)
     frames = np.array([obs for obs, *_ in play(env, 60)])
     assert frames.shape == (60, 4, 84, 84)
     assert np.array_equal(describer.variables(frames), describer.variables(np.moveaxis(frames, 1, -1)))
-
-
-def test_sb3_frames_are_those_of_make_atari_env() -> None:
-    pytest.importorskip("cv2")
-    from stable_baselines3.common.env_util import make_atari_env
-    from stable_baselines3.common.vec_env import VecFrameStack
-
-    venv = VecFrameStack(make_atari_env("PongNoFrameskip-v4", n_envs=1, seed=3), 4)
-    venv.seed(3)
-    theirs = venv.reset()
-    env = make_env("PongNoFrameskip-v4")
-    ours, _ = env.reset(seed=3)
-    for action in (2, 2, 3, 0, 3, 5, 1, 2):
-        assert np.array_equal(np.moveaxis(theirs[0], -1, 0), ours)
-        theirs, rewards, *_ = venv.step([action])
-        ours, reward, *_ = env.step(action)
-        assert rewards[0] == reward
 
 
 def test_sticky_actions_repeat_as_often_as_they_should() -> None:
@@ -216,5 +199,5 @@ def test_errors_say_what_to_do() -> None:
 
 
 def test_other_games_get_the_generic_describer() -> None:
-    env = make_env("ALE/Breakout-v5")
+    env = make_env("ALE/Qbert-v5")
     assert type(describer_for(env)).__name__ == "FlatDescriber"

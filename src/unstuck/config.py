@@ -262,6 +262,9 @@ class TrainConfig(_Config):
     backend: Literal["auto", "envpool", "gymnasium"] = "auto"
     """What simulates in training. auto: EnvPool where its task is proved to be Gymnasium's own and it is installed,
     else Gymnasium."""
+    device: str = Field(default="cpu", pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$")
+    """Where networks are trained: cpu, cuda, cuda:1, mps, or auto (a GPU if there is one); worth it for images. Ours
+    ("fast") trains on the CPU alone, so elsewhere it is Stable-Baselines3's loops. Agents act on the CPU."""
     log: tuple[Literal["tensorboard", "csv", "json"], ...] = ()
     """Also write Stable-Baselines3's own log of each training run, into its folder's log/. tensorboard: for
     TensorBoard, and for W&B by `wandb sync --sync-tensorboard`."""

@@ -44,11 +44,12 @@ def take_in(config: RunConfig) -> Intake:
     """
     from unstuck import tasks
     from unstuck.agents import load_agent
+    from unstuck.tasks.atari import notes_on
     from unstuck.tasks.ids import make_fitting
 
     config, path, env_id, fetched = _here(config)
     agent = load_agent(path, vecnormalize=config.agent.vecnormalize, trust=config.agent.trust)
-    task = task_of(config, path, env_id)
+    task = _as_seen(task_of(config, path, env_id), agent)
 
     def misfit(env: Any, env_id: str) -> str:
         try:
@@ -64,7 +65,7 @@ def take_in(config: RunConfig) -> Intake:
     finally:
         found.env.close()
     task = task.model_copy(update={"env": found.env_id, "env_kwargs": found.env_kwargs})
-    notes = tuple(filter(None, [fetched, found.note, *agent.notes]))
+    notes = tuple(filter(None, [fetched, found.note, *agent.notes, *notes_on(task.env, task.env_kwargs)]))
     return Intake(config.model_copy(update={"task": task}), agent, notes)
 
 
@@ -107,6 +108,19 @@ def task_of(config: RunConfig, path: Path | None = None, env_id: str = "") -> Ta
         kwargs = zoo_env_kwargs(path, said) | task.env_kwargs
         task = task.model_copy(update={"env": task.env or said, "env_kwargs": kwargs})
     return task
+
+
+def _as_seen(task: TaskConfig, agent: Agent) -> TaskConfig:
+    """Of an Atari game: shown as the agent sees it, where neither the user nor RL Zoo says how."""
+    from unstuck.tasks.ids import is_atari
+
+    said = {"observation", "obs_type", "env_wrapper", "frame_stack", "screen_size"} & task.env_kwargs.keys()
+    space = agent.observation_space
+    if said or not is_atari(task.env) or space is None:
+        return task
+    from unstuck.tasks.atari import seen_as
+
+    return task.model_copy(update={"env_kwargs": {**seen_as(task.env, space.shape), **task.env_kwargs}})
 
 
 def _name(env_id: str) -> str:

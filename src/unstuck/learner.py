@@ -29,6 +29,7 @@ from unstuck.snapshots import Snapshotter
 from unstuck.suspended import Suspended
 from unstuck.tasks.card import Describer
 from unstuck.vecenvs import make_vec_env
+from unstuck.vecenvs.atari import seen_by_agent
 from unstuck.workspace import Workspace
 
 
@@ -89,7 +90,7 @@ class Learner:
         venv: VecEnv = make_vec_env(guide.make_env, task.env, task.env_kwargs, n_envs, backend, config.threads)
         self.backend: str = venv.backend  # type: ignore[attr-defined]
         training = Training(config, guide, seed, steps, self.start, self.begun)
-        self.trainer = self.algorithm.trainer(self.agent, guide.wrap(venv), training)
+        self.trainer = self.algorithm.trainer(self.agent, seen_by_agent(guide.wrap(venv)), training)
         if config.log:
             self.model.set_logger(configure(str(folder / "log"), list(config.log)))
         if held is not None:

@@ -27,6 +27,7 @@ from unstuck.agents import Actor, build_policy, load_agent, save_agent
 from unstuck.agents.normalization import Normalization
 from unstuck.algorithms import Policy
 from unstuck.ppo.fast import FastPPO
+from unstuck.tasks.atari_ram import seen, seen_space
 from unstuck.vecenvs import make_vec_env
 from unstuck.workers import one_thread
 from unstuck.workspace import Workspace
@@ -107,7 +108,7 @@ class MaskVecEnv(VecEnvWrapper):
     """
 
     def __init__(self, venv: VecEnv, agent: Policy, blinding: Blinding, seed: int, gamma: float = 0.99):
-        super().__init__(venv, action_space=spaces.Discrete(2))
+        super().__init__(venv, seen_space(venv.observation_space), spaces.Discrete(2))
         self._agent, self._blinding, self._gamma = agent, blinding, gamma
         self._rngs = [np.random.default_rng([seed, 6, i]) for i in range(self.num_envs)]
         self._random = venv.action_space
@@ -122,6 +123,7 @@ class MaskVecEnv(VecEnvWrapper):
         self.returns: list[float] = []
 
     def _seen(self, obs: Any) -> Any:
+        obs = seen(obs)
         return self._normalization.apply(obs) if self._normalization is not None else obs
 
     def reset(self) -> Any:

@@ -36,6 +36,8 @@ class Trace(Row):
     seed: int = 0
     keep: bool = True
     """Whether everything below is kept."""
+    keep_as: Callable[[Any], Any] | None = None
+    """What is kept of an observation, if not all of it."""
     snapshot: Callable[[gym.Env], Any] | None = None
     """Called on the environment at the start and after each step."""
     observations: list[Any] = field(default_factory=list)
@@ -59,7 +61,7 @@ class Trace(Row):
 
     def _keep_state(self) -> None:
         if self.keep:
-            self.observations.append(self.observation)
+            self.observations.append(self.keep_as(self.observation) if self.keep_as else self.observation)
         if self.snapshot is not None:
             self.snapshots.append(self.snapshot(self.env))
 
@@ -90,6 +92,7 @@ def run_episodes(
     deterministic: bool,
     snapshot: Callable[[gym.Env], Any] | None = None,
     keep: bool = True,
+    keep_as: Callable[[Any], Any] | None = None,
     on_step: Callable[[int], None] | None = None,
     go_on: Callable[[], bool] | None = None,
     max_length: int | None = None,
@@ -101,6 +104,7 @@ def run_episodes(
     Args:
         snapshot: called on the environment before each step and after the last, if given.
         keep: whether observations and actions are kept (False saves memory where only returns matter).
+        keep_as: what is kept of an observation, if not all of it.
         on_step: called with the number of environment steps just taken.
         go_on: asked before an episode is begun; False stops beginning new ones.
         max_length: steps after which an episode is cut, for tasks without a time limit.
@@ -115,7 +119,17 @@ def run_episodes(
             observation, _ = guarded.reset(env, begin, Place(name_of(env), int(seed), what="reset"))
             rng = np.random.default_rng([int(seed), 1])
             active.append(
-                Trace(env, observation, rng, deterministic, max_length, seed=int(seed), keep=keep, snapshot=snapshot)
+                Trace(
+                    env,
+                    observation,
+                    rng,
+                    deterministic,
+                    max_length,
+                    seed=int(seed),
+                    keep=keep,
+                    keep_as=keep_as,
+                    snapshot=snapshot,
+                )
             )
         if not active:
             return

@@ -149,9 +149,15 @@ def _play(
         check_fits(agent, env.observation_space, env.action_space, task.env)
         actor = policy_of(agent, env.observation_space, env.action_space)
         longest = None if time_limit(env) else LONGEST
-        return list(run_episodes([env], actor, seeds, deterministic=deterministic, max_length=longest))
+        return list(
+            run_episodes([env], actor, seeds, deterministic=deterministic, max_length=longest, keep_as=_nothing)
+        )
     finally:
         env.close()
+
+
+def _nothing(observation: Any) -> None:
+    """Of observations: pictures are drawn when it is known which."""
 
 
 def _draw(

@@ -11,10 +11,11 @@ from typing import Any
 
 from unstuck.agents._yaml import MAX_CHARACTERS, read_pairs
 from unstuck.errors import AgentError, did_you_mean
+from unstuck.tasks.ids import is_atari
 from unstuck.tasks.plain import ENV_ID, plain_kwargs, plain_wrappers, wrapper_name
 
 _ENV_ID = ENV_ID.pattern
-_ZOO_FOLDER = re.compile(rf"(?:(?:ppo|a2c|trpo)-)?({_ENV_ID})(?:_\d+)?", re.IGNORECASE)
+_ZOO_FOLDER = re.compile(rf"(?:(?:ppo|a2c|trpo|dqn|qrdqn|sac|td3|ddpg|tqc)-)?({_ENV_ID})(?:_\d+)?", re.IGNORECASE)
 _STATISTICS = ("vecnormalize.pkl", "vec_normalize.pkl")
 
 
@@ -115,7 +116,7 @@ def zoo_env_kwargs(path: Path | str, env_id: str) -> dict[str, Any]:
     """Keyword arguments for `unstuck.tasks.make_env` that make the environment as RL Zoo made it for this agent:
     its own `env_kwargs`, `env_wrapper` and `frame_stack`; {} for an agent that is not RL Zoo's.
 
-    Wrappers that are in `make_env` anyway (AtariWrapper and 4 frames, FlatObsWrapper) are left out. What is not data
+    Wrappers that are in `make_env` anyway (AtariWrapper and its frames, FlatObsWrapper) are left out. What is not data
     (`unstuck.tasks.plain`) is left out too, wrappers that are not listed among it; `load_agent` notes it.
     """
     return _zoo_env_kwargs(zoo_settings(Path(path).expanduser()), env_id)[0]
@@ -132,10 +133,12 @@ def _zoo_env_kwargs(settings: Mapping[str, Any], env_id: str) -> tuple[dict[str,
     frames = settings.get("frame_stack") or kwargs.get("frame_stack")
     frames = frames if type(frames) is int and 1 < frames <= 64 else None
     classes = {wrapper_name(w).rpartition(".")[2] for w in wrappers}
-    if "AtariWrapper" in classes and env_id.startswith("ALE/"):
-        found["observation"] = "sb3"
-    if "AtariWrapper" in classes and frames == 4:
-        wrappers, frames = [w for w in wrappers if not wrapper_name(w).endswith("AtariWrapper")], None
+    atari = next((w for w in wrappers if wrapper_name(w).endswith(".AtariWrapper")), None)
+    if atari is not None and is_atari(env_id):
+        found |= dict(next(iter(atari.values()))) if isinstance(atari, Mapping) else {}
+        found |= {"observation": "sb3"} if env_id.startswith("ALE/") else {}
+        found |= {"frame_stack": frames or 1} if frames != 4 else {}
+        wrappers, frames = [w for w in wrappers if w is not atari], None
     if env_id.startswith("MiniGrid-"):
         if "ImgObsWrapper" in classes:
             found["observation"] = "full" if "FullyObsWrapper" in classes else "image"

@@ -28,6 +28,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from unstuck.agents.normalization import Normalization
 from unstuck.errors import AgentError
 from unstuck.numpy_policy import Categorical, Gaussian, Head, NumpyPolicy, linear_policy
+from unstuck.tasks.atari_ram import seen
 
 Array = np.ndarray
 _KNOWN = (ActorCriticPolicy, ActorCriticCnnPolicy, MultiInputActorCriticPolicy)
@@ -210,6 +211,7 @@ class Actor:
 def network_input(policy: Any, normalization: Normalization | None, obs_raw: Any, *, exact: bool) -> Any:
     """Raw observations (N, *obs_shape), or a dict of such arrays, as the features extractors take them: normalised,
     images scaled and turned, states one-hot, in float64. Where not `exact`, as the policy's own methods take them."""
+    obs_raw = seen(obs_raw)
     obs = normalization.apply(obs_raw) if normalization else obs_raw
     tensor, _ = policy.obs_to_tensor(obs)
     if not exact:

@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import VecTransposeImage
 from unstuck.agents.types import Agent
 from unstuck.algorithms.base import algorithm_of
 from unstuck.errors import AgentError
+from unstuck.tasks.atari_ram import seen_space
 
 
 def policy_class(agent: Agent) -> type:
@@ -35,12 +36,13 @@ def build_arguments(agent: Agent) -> dict[str, Any]:
 
 
 def channels_first(space: spaces.Space, *, images: bool = True) -> spaces.Space:
-    """The space with image axes moved as SB3's networks want them, (C, H, W); other spaces unchanged.
+    """What the agent sees of the space, with image axes moved as SB3's networks want them, (C, H, W).
 
     Args:
         images: False for agents made with `normalize_images=False`, whose images SB3 leaves alone
             unless they look like images all the same.
     """
+    space = seen_space(space)
     if isinstance(space, spaces.Dict):
         return spaces.Dict({key: channels_first(part, images=images) for key, part in space.spaces.items()})
     is_image = is_image_space(space, check_channels=False, normalized_image=not images)
@@ -109,6 +111,7 @@ def check_fits(agent: Agent, observation_space: spaces.Space, action_space: spac
         AgentError: it cannot; says which space differs and how, and names another version of the
             environment that fits, where one is registered.
     """
+    observation_space = seen_space(observation_space)
     problem = _misfit(agent, observation_space, action_space, env_id)
     if problem:
         raise AgentError(problem + (_stack_hint(agent, observation_space) or _fitting_version(agent, env_id)))

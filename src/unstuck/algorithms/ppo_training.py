@@ -39,6 +39,7 @@ class PPOTrainer(SB3Trainer):
             ent_coef=config.ent_coef if config.ent_coef is not None else 0.01 if discrete else 0.0,
             seed=later_seed(training.seed, training.start),
             ppo_class=PPO if config.engine == "sb3" else FastPPO,
+            device=config.device,
         )
         self.engine = "sb3" if (reason := _slow_because(model)) else "fast"
         if config.engine == "fast" and reason:

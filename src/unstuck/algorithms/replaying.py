@@ -127,7 +127,8 @@ class ReplayTrainer(SB3Trainer):
                 buffer_size=max(settings.n_envs, min(kept, training.steps)), replay_buffer_class=buffer,
                 learning_starts=until, train_freq=steps, gradient_steps=gradient,
                 gamma=float(first(stored.get("gamma"), 0.99)), tau=float(first(stored.get("tau"), algorithm.tau)),
-                policy_kwargs=build_arguments(agent), seed=later_seed(training.seed, training.start), device="cpu",
+                policy_kwargs=build_arguments(agent), seed=later_seed(training.seed, training.start),
+                device=training.config.device,
                 **algorithm.arguments(agent, settings),
             )  # fmt: skip
         except (ValueError, TypeError, AssertionError) as error:

@@ -168,7 +168,7 @@ class StateSample:
         """Take from a batch (N, *obs_shape), or a dict of such."""
         parts = observations if isinstance(observations, Mapping) else {"": observations}
         count = len(next(iter(parts.values())))
-        width = sum(np.asarray(v).nbytes for v in parts.values()) // max(1, count)
+        width = sum(v.nbytes for v in parts.values()) // max(1, count)
         keep = max(1, min(self._states, self._size // max(1, width)))
         stride = max(1, -(-self._total // keep))
         rows = np.arange((-self._seen) % stride, count, stride)

@@ -16,6 +16,7 @@ from unstuck.diagnosis.evidence import Evidence, Rollout, StateSample, hidden_la
 from unstuck.diagnosis.panel import FILE, Finding, Panel
 from unstuck.diagnosis.references import reference_for
 from unstuck.run import read_json, write_json
+from unstuck.tasks.atari_ram import seen, seen_space
 from unstuck.workers import one_thread
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def gather(workspace: Workspace, *, trunk: LearningCurve | None = None) -> Evide
     room = shadow.BYTES
     for episode in workspace.episodes:
         rollouts.append(rollout_of(episode, gamma))
-        sample.add(episode.observations)
+        sample.add(seen(episode.observations))
         size = _bytes(episode.observations)
         fits = size <= room or (not sampled and size <= shadow.BYTES_OF_ONE)
         if not episode.deterministic and sum(len(e) for e in sampled) < shadow.STEPS and fits:
@@ -102,7 +103,7 @@ def gather(workspace: Workspace, *, trunk: LearningCurve | None = None) -> Evide
     env = workspace.make_env()
     try:
         spec = env.spec
-        observation_space, action_space = env.observation_space, env.action_space
+        observation_space, action_space = seen_space(env.observation_space), env.action_space
     finally:
         env.close()
     n = agent.normalization

@@ -4,7 +4,9 @@ Sources, as the panel gives them:
 
 - RL Zoo: the table of trained agents in benchmark.md of DLR-RM/rl-baselines3-zoo (deterministic, one training each).
 - Gymnasium: the `reward_threshold` that a task is registered with.
-- Random play was measured here: 100 episodes of uniformly drawn actions, seeds 0 to 99 (`scripts/diagnosis_table.py`).
+- Random play was measured here: 100 episodes of uniformly drawn actions, seeds 0 to 99 (`scripts/diagnosis_table.py`);
+  of Atari games it is that of Mnih et al., Human-level control through deep reinforcement learning (Nature 2015),
+  extended data table 2. RL Zoo's table has Atari agents with sampled actions, and whole games.
 
 MuJoCo tasks of versions 3, 4 and 5 share their entry: their rewards are the same but for Ant's and Humanoid's contact
 costs and Walker2d's friction, which matter little beside the spread between agents.
@@ -50,6 +52,15 @@ class Reference:
 
 _RL_ZOO = "RL Zoo's table of trained agents (benchmark.md)"
 PUBLISHED: dict[str, Published] = {
+    "AsteroidsNoFrameskip": Published(719.1, (2156.2, "PPO"), (2185.3, "QR-DQN")),
+    "BeamRiderNoFrameskip": Published(363.9, (3397.0, "PPO"), (17122.9, "QR-DQN")),
+    "BreakoutNoFrameskip": Published(1.7, (398.0, "PPO"), (398.0, "PPO")),
+    "EnduroNoFrameskip": Published(0.0, (996.4, "PPO"), (3231.2, "QR-DQN")),
+    "PongNoFrameskip": Published(-20.7, (21.0, "PPO"), (21.0, "PPO")),
+    "QbertNoFrameskip": Published(163.9, (15627.1, "PPO"), (15627.1, "PPO")),
+    "RoadRunnerNoFrameskip": Published(11.5, (40680.6, "PPO"), (42325.4, "QR-DQN")),
+    "SeaquestNoFrameskip": Published(68.4, (1783.6, "PPO"), (2557.6, "QR-DQN")),
+    "SpaceInvadersNoFrameskip": Published(148.0, (960.3, "PPO"), (1899.9, "QR-DQN")),
     "Acrobot": Published(-500.0, (-73.5, "PPO"), (-69.1, "QR-DQN")),
     "Ant": Published(-47.5, (4982.3, "TRPO"), (5813.3, "TD3")),
     "BipedalWalker": Published(-99.7, (299.8, "A2C"), (329.8, "TQC")),

@@ -15,6 +15,7 @@ from gymnasium import spaces
 from unstuck.diagnosis.evidence import Evidence, ShadowUpdate
 from unstuck.diagnosis.panel import Finding, Status
 from unstuck.errors import AgentError
+from unstuck.tasks.atari_ram import seen as seen_by_agent
 
 if TYPE_CHECKING:
     from unstuck.agents import Agent
@@ -99,7 +100,7 @@ def _batch(agent: Agent, model: Any, episodes: Sequence[Episode], scale: float) 
         raw = raw_actions(episode, model.action_space)
         if raw is None:
             return None
-        observations: Any = episode.observations
+        observations: Any = seen_by_agent(episode.observations)
         seen = agent.normalization.apply(observations) if agent.normalization else observations
         tensor, _ = model.policy.obs_to_tensor(seen)
         with torch.no_grad():

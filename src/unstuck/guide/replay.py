@@ -17,6 +17,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 
 from unstuck.guide.assembly import Guide
 from unstuck.guide.base import Steps
+from unstuck.tasks.atari_ram import Beside
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,10 @@ class _Guided:
         """Before anything is stored. The guide must have been wrapped around the learner's environments."""
         assert guide.sense is not None
         self.guide, self.unscale = guide, unscale
-        self._observe = guide.sense.observe
+        self._observe, self._sense = guide.sense.observe, guide.sense
         guide.sense.later = True
+        # A learner that does not see all that variables are read from stores no observation to read them from again.
+        guide.sense.tells = isinstance(guide.sense.observation_space, Beside)
         shape = (self.buffer_size, self.n_envs)  # type: ignore[attr-defined]
         width = len(guide.source.describer.card.variables)
         self.values = np.zeros((*shape, width), dtype=np.float64)
@@ -73,7 +76,10 @@ class _Guided:
     def add(self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: Any) -> None:
         if self.guide is not None:
             pos = self.pos  # type: ignore[attr-defined]
-            self.values[pos], self.next_values[pos] = self._observe(obs), self._observe(next_obs)
+            if self._sense.tells:
+                self.values[pos], self.next_values[pos] = self._sense.transition
+            else:
+                self.values[pos], self.next_values[pos] = self._observe(obs), self._observe(next_obs)
         super().add(obs, next_obs, action, reward, done, infos)  # type: ignore[misc]
 
     def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:

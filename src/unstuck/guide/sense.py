@@ -49,11 +49,14 @@ class Sense(VecEnvWrapper):
         memory: if set, steps are only told to it: of the rewards, only those of parts that need "each_step" are added.
         later: rewards of other parts are added by somebody else (a replay buffer that asks when it is sampled).
         executes: whether this wrapper itself executes suggestions, and the learner never hears of it.
+        tells: whether values are kept at each step (`transition`), for a learner that does not see all that they are
+            read from.
     """
 
     memory: Remembers | None = None
     later: bool = False
     executes: bool = False
+    tells: bool = False
 
     def __init__(self, venv: VecEnv, describer: Describer, parts: Sequence[Part], start: int = 0):
         super().__init__(venv)
@@ -68,6 +71,7 @@ class Sense(VecEnvWrapper):
         """Environment steps of the whole training so far."""
         self._values: np.ndarray | None = None
         self._before: np.ndarray | None = None
+        self._after: np.ndarray | None = None
         self._actions: Any = None
 
     @property
@@ -85,7 +89,7 @@ class Sense(VecEnvWrapper):
 
     def _watches(self, asked: Sequence[Part]) -> bool:
         """Whether values must be known at each step."""
-        if self._acting or any(p.variables for p in asked):
+        if self.tells or self._acting or any(p.variables for p in asked):
             return True
         return self.memory is None and not self.later and imitating(self.parts) is not None
 
@@ -111,6 +115,8 @@ class Sense(VecEnvWrapper):
         asked = self.asked
         if watches := self._watches(asked):
             self._before, self._values = self._values, self.observe(obs)
+        if self.tells:
+            self._after = self._ends(dones, infos)
         if asked:
             steps = self._steps(obs, dones, infos, watches)
             for part in asked:
@@ -120,15 +126,26 @@ class Sense(VecEnvWrapper):
             part.see(self.values, dones)
         return obs, rewards, dones, infos
 
+    def _ends(self, dones: np.ndarray, infos: list[dict[str, Any]]) -> np.ndarray:
+        """The values after a step, of ended episodes those of their last state."""
+        if not dones.any():
+            return self.values
+        ended, after = np.flatnonzero(dones), self.values.copy()
+        after[ended] = self.observe(stacked([infos[i]["terminal_observation"] for i in ended]))
+        return after
+
+    @property
+    def transition(self) -> tuple[np.ndarray, np.ndarray]:
+        """(n_envs, V) values before and after the last step, episodes' last states included; where it `tells`."""
+        assert self._before is not None
+        assert self._after is not None
+        return self._before, self._after
+
     def _steps(self, obs: Any, dones: np.ndarray, infos: list[dict[str, Any]], watches: bool) -> Steps:
         before = after = np.zeros((self.num_envs, 0))
         if watches:
             assert self._before is not None
-            before, after = self._before, self.values
-            if dones.any():
-                ended = np.flatnonzero(dones)
-                after = after.copy()
-                after[ended] = self.observe(stacked([infos[i]["terminal_observation"] for i in ended]))
+            before, after = self._before, self._ends(dones, infos)
         return Steps(
             values=before,
             next_values=after,

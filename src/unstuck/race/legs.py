@@ -33,6 +33,7 @@ from unstuck.race.measure import Measure
 from unstuck.results import Mode
 from unstuck.rollout import Trace, run_episodes, time_limit
 from unstuck.run import Run
+from unstuck.tasks.atari_ram import bytes_of, described, seen_space
 from unstuck.treatments import NOTE, States, of_episodes, transplant, visit, with_weights
 from unstuck.vecenvs import make_vec_env
 from unstuck.workers import end_with_parent, one_thread
@@ -42,6 +43,8 @@ LONGEST = 10_000
 """Steps after which an episode is cut where the task sets no time limit."""
 NOISES = (0.1, 0.3, 0.5)
 """Of states beside the collected ones, which have none."""
+MOST_BYTES = 128 * 2**20
+"""Of the observations that are gathered for treatments beside the collected episodes'."""
 SUSPENDED = "training.pt"
 WEIGHTS = "weights.npz"
 
@@ -161,9 +164,10 @@ def gather(root: str, home: str, seed: int, steps: int, mark: str) -> dict[str, 
         space = Workspace(Run(root))
         task, config = space.config.task, space.config.train
         venv = make_vec_env(space.make_env, task.env, task.env_kwargs, config.n_envs, config.backend, config.threads)
+        most = max(config.n_envs, MOST_BYTES // max(1, bytes_of(seen_space(venv.observation_space))))
         try:
             collected = "collect" in space.run.manifest.stages
-            seen = visit(space.actor, venv, steps, seed, NOISES if collected else (0.0, *NOISES))
+            seen = visit(space.actor, venv, min(steps, most), seed, NOISES if collected else (0.0, *NOISES))
         finally:
             venv.close()
         whole = of_episodes(space.episodes, space.actor) + seen if collected else seen
@@ -185,7 +189,7 @@ def play(
         actor = policy_of(agent, envs[0].observation_space, envs[0].action_space)
         traces = run_episodes(
             envs, numpy_policy(actor) or actor, seeds, deterministic=mode == "deterministic", keep=look is not None,
-            max_length=None if time_limit(envs[0]) else LONGEST,
+            keep_as=described, max_length=None if time_limit(envs[0]) else LONGEST,
         )  # fmt: skip
         found = {}
         for trace in traces:

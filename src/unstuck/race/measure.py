@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from unstuck.branching.lockstep import stack
 from unstuck.guidance import Guidance
 from unstuck.guide.plan import Plan
 from unstuck.matching import Matcher, Terms
@@ -33,7 +34,7 @@ class Measure:
 
     def add(self, trace: Trace) -> None:
         """An episode whose observations and actions are kept."""
-        states = self.describer.variables(np.asarray(trace.observations))  # (T + 1, V)
+        states = self.describer.variables(stack(trace.observations))  # (T + 1, V)
         fact: dict[str, Any] = {
             "return": trace.total_reward, "length": len(trace),
             "means": states[1:].mean(axis=0).round(6).tolist(),

@@ -21,6 +21,7 @@ from unstuck.files import remove
 from unstuck.progress import Progress
 from unstuck.rollout import LIMIT_HINT, Trace, run_episodes, time_limit
 from unstuck.run import Run, alone, digest, write_json
+from unstuck.tasks.atari_ram import bytes_of
 from unstuck.workers import one_thread
 from unstuck.workspace import Workspace
 
@@ -208,9 +209,7 @@ def _signals(actor: Policy, observations: Any, actions: np.ndarray) -> dict[str,
 
 def _room(space: gym.Space, longest: int) -> int:
     """How many episodes of so many steps fit into memory at once; at least one."""
-    parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else [space]
-    size = sum(np.dtype(p.dtype or np.int64).itemsize * int(np.prod(p.shape or ())) for p in parts)
-    return max(1, IN_MEMORY // max(1, size * longest))
+    return max(1, IN_MEMORY // max(1, bytes_of(space) * longest))
 
 
 def _value_scale(space: Workspace) -> float:

@@ -66,7 +66,7 @@ class Job:
 def fingerprint(run: Run, job: Job) -> str:
     """What a trained agent depends on."""
     shared = run.config.train.model_dump(
-        exclude={"steps", "seeds", "method", "name", "control", "guide", "jobs", "threads", "rounds", "log"}
+        exclude={"steps", "seeds", "method", "name", "control", "guide", "jobs", "threads", "rounds", "log", "device"}
     )
     if shared["replay"] == ReplaySettings().model_dump():
         del shared["replay"]

@@ -1,6 +1,7 @@
 """Atari games whose objects are known, as data: which byte of the console's RAM is what.
 
-For agents that see the RAM (`obs_type="ram"`, 128 bytes). The addresses are those that Anand et al., Unsupervised State
+For agents that see the RAM (`obs_type="ram"`, 128 bytes), and for those that see pixels, with the RAM beside them
+(`unstuck.tasks.atari_ram`). The addresses are those that Anand et al., Unsupervised State
 Representation Learning in Atari (NeurIPS 2019), published for their benchmark; offsets, directions and heights were
 measured on frames, and tests/test_tasks_atari.py holds each against the pixels.
 """
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from unstuck.tasks.atari_ram import RAM as RAM_KEY
+from unstuck.tasks.atari_ram import Beside
 from unstuck.tasks.builder import discrete, env_id, max_episode_steps
 from unstuck.tasks.card import Describer, Obs, TaskCard, Variable
 
@@ -56,6 +59,8 @@ class Derived:
     unit: str = "px"
     low: float = -160.0
     high: float = 160.0
+    moving: bool = False
+    """It needs the changes of `Game.moving`, so the RAM of the step before."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class Game:
     notes: str
     bytes: tuple[Byte, ...]
     derived: tuple[Derived, ...] = ()
+    moving: tuple[str, ...] = ()
+    """Variables of which the change since the step before is told too, where the RAM of that step is known."""
 
 
 _AXES = "Positions are centres in pixels of the 160 wide, 210 high screen; x grows to the right, y grows DOWN."
@@ -85,6 +92,19 @@ def _next_car(c: Columns) -> np.ndarray:
     cars = np.stack([c[f"car_{i}_x"] for i in range(1, LANES + 1)])
     above = np.clip(_lane(c).astype(int), 0, LANES - 1)
     return cars[above, np.arange(len(above))] - CHICKEN_X
+
+
+_BREAKOUT_LEFT, _BREAKOUT_RIGHT, _BREAKOUT_BOTTOM = 9.0, 151.0, 187.0
+"""Of the ball's centre: at the walls, and where it meets the paddle."""
+
+
+def _landing_x(c: Columns) -> np.ndarray:
+    """Where the ball will be when it comes down to the paddle, with bounces off the side walls; else the paddle."""
+    falling = (c["ball_y"] > 11) & (c["ball_dy"] > 0) & (c["ball_y"] < _BREAKOUT_BOTTOM)
+    steps = np.divide(_BREAKOUT_BOTTOM - c["ball_y"], 4.0 * c["ball_dy"], out=np.zeros(len(falling)), where=falling)
+    span = _BREAKOUT_RIGHT - _BREAKOUT_LEFT
+    phase = np.mod(c["ball_x"] + steps * c["ball_x_change"] - _BREAKOUT_LEFT, 2 * span)
+    return np.where(falling, _BREAKOUT_LEFT + np.minimum(phase, 2 * span - phase), c["paddle_x"])
 
 
 GAMES: Mapping[str, Game] = {
@@ -108,7 +128,12 @@ GAMES: Mapping[str, Game] = {
             Derived("ball_offset", "ball_x - paddle_x: positive = the ball is to the right of the paddle's middle, so "
                     "go right; 0 while no ball is in play; within 8 = a hit",
                     lambda c: np.where(c["ball_y"] > 11, c["ball_x"] - c["paddle_x"], 0.0), low=-210, high=210),
+            Derived("landing_x", "about where a ball that comes down will meet the paddle, with bounces off the side "
+                    "walls; paddle_x while none comes down", _landing_x, low=0, high=160, moving=True),
+            Derived("landing_offset", "landing_x - paddle_x: positive = go right; within 8 = a hit",
+                    lambda c: _landing_x(c) - c["paddle_x"], moving=True),
         ),
+        moving=("ball_x",),
     ),
     "freeway": Game(
         goal="Bring the chicken from the lower pavement over ten lanes of cars to the upper one, again and again.",
@@ -170,6 +195,7 @@ GAMES: Mapping[str, Game] = {
             Derived("block_offset", "middle of the block of invaders minus player_x: positive = it is to the right",
                     lambda c: c["invaders_left_x"] + 43.5 - c["player_x"], low=-160, high=210),
         ),
+        moving=("invaders_left_x",),
     ),
 }  # fmt: skip
 """The emulator's name of a game → what is known of it."""
@@ -181,36 +207,69 @@ class RamDescriber:
 
     card: TaskCard
     game: Game
+    beside: bool = False
+    """The RAM lies beside pixels, with that of the step before."""
 
     def variables(self, obs: Obs) -> np.ndarray:
-        """(N, 128) uint8 → (N, V) float64."""
-        ram = np.asarray(obs, dtype=np.float64).reshape(-1, RAM)
-        columns = {byte.name: byte.values(ram) for byte in self.game.bytes}
-        derived = [np.asarray(d.function(columns), dtype=np.float64) for d in self.game.derived]
+        """(N, 128) uint8, or with pixels as `Beside` says → (N, V) float64."""
+        ram = rams(obs)
+        columns = _columns(self.game, ram[:, -1])
+        if self.beside:
+            before = _columns(self.game, ram[:, 0])
+            columns |= {f"{name}_change": columns[name] - before[name] for name in self.game.moving}
+        derived = [np.asarray(d.function(columns), dtype=np.float64) for d in _derived(self.game, self.beside)]
         return np.column_stack([*columns.values(), *derived])
+
+
+def rams(obs: Obs) -> np.ndarray:
+    """A batch of RAM, alone or beside pixels → (N, 1 or 2, 128) float64, the newest last."""
+    ram = np.asarray(obs[RAM_KEY] if isinstance(obs, Mapping) else obs, dtype=np.float64)
+    return ram.reshape(len(ram), -1, RAM)
+
+
+def _columns(game: Game, ram: np.ndarray) -> dict[str, np.ndarray]:
+    return {byte.name: byte.values(ram) for byte in game.bytes}
+
+
+def _derived(game: Game, beside: bool) -> list[Derived]:
+    return [d for d in game.derived if beside or not d.moving]
+
+
+def known(env: Any) -> bool:
+    """Whether the objects of this environment's game are known, whatever it shows."""
+    name = getattr(env.unwrapped, "_game", "")
+    return name == "pong" or name in GAMES
 
 
 def describer(env: Any) -> Describer | None:
     """The describer of a game whose objects are known in the observation that the agent gets, else None: Pong from
-    pixels, objects or RAM, others from their RAM."""
+    pixels, objects or RAM, others from their RAM, alone or beside pixels."""
     name = getattr(env.unwrapped, "_game", "")
     if name == "pong":
         from unstuck.tasks.pong import pong
 
         return pong(env)
-    game = GAMES.get(name)
-    if game is None or env.observation_space.shape != (RAM,):
+    game, beside = GAMES.get(name), isinstance(env.observation_space, Beside)
+    if game is None or not (beside or env.observation_space.shape == (RAM,)):
         return None
+    moving = [b for b in game.bytes if beside and b.name in game.moving]
     variables = [
-        *(Variable(name=b.name, description=b.text, unit=b.unit, low=b.low, high=b.high) for b in game.bytes),
+        *(Variable(name=b.name, description=b.text, unit=b.unit, low=b.low, high=b.high, derived=beside)
+          for b in game.bytes),
+        *(Variable(name=f"{b.name}_change", description=f"how much {b.name} has changed since the step before",
+                   unit="px/step", low=-160, high=160, derived=True) for b in moving),
         *(Variable(name=d.name, description=d.text, unit=d.unit, low=d.low, high=d.high, derived=True)
-          for d in game.derived),
+          for d in _derived(game, beside)),
     ]  # fmt: skip
     card = TaskCard(
-        env_id=env_id(env), goal=game.goal, reward=game.reward, termination=game.termination, notes=game.notes,
+        env_id=env_id(env), goal=game.goal, reward=game.reward, termination=game.termination,
+        notes=game.notes + (PIXELS if beside else ""),
         variables=tuple(variables), action=discrete(**_actions(env)), max_episode_steps=max_episode_steps(env),
     )  # fmt: skip
-    return RamDescriber(card, game)
+    return RamDescriber(card, game, beside)
+
+
+PIXELS = " The agent sees only small grey frames of the screen; all this is read from the RAM, which it does not see."
 
 
 def _actions(env: Any) -> dict[str, str]:

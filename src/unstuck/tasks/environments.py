@@ -55,6 +55,18 @@ def known_ids() -> list[str]:
     return sorted(i for i in gym.registry if not i.startswith(("GymV", "phys2d/", "tabular/")))
 
 
+OBJECTS = "objects"
+"""Keyword argument: False leaves the RAM of Atari games out of observations."""
+
+
+def _stacks_itself(env_id: str, kwargs: Mapping[str, Any], wrappers: Any) -> bool:
+    if wrappers or not _FAMILIES["atari"].match(env_id):
+        return False
+    from unstuck.tasks.atari import takes_frames
+
+    return takes_frames(env_id, kwargs)
+
+
 def make_env(
     env_id: str,
     env_kwargs: Mapping[str, Any] | None = None,
@@ -65,7 +77,8 @@ def make_env(
 
     MiniGrid and Atari are made with the observations that agents are trained on; their keyword argument
     `observation` chooses: see `unstuck.tasks.minigrid` and `unstuck.tasks.atari`. `env_wrapper` and `frame_stack`, as
-    in RL Zoo's files, put wrappers around any environment: see `unstuck.tasks.wrapping`.
+    in RL Zoo's files, put wrappers around any environment: see `unstuck.tasks.wrapping`. Pixels of Atari games whose
+    objects are known come with the game's RAM beside them, unless `objects` is false: see `unstuck.tasks.atari_ram`.
 
     Args:
         env_id: as `gymnasium.make` takes it, `module:Name-v0` included; or `module:function`, a function that takes
@@ -80,14 +93,27 @@ def make_env(
     register()
     if import_module:
         import_user_module(import_module)
-    kwargs, wrappers, frames = wrapping.take_out(env_id, env_kwargs or {})
+    given = dict(env_kwargs or {})
+    beside = given.pop(OBJECTS, True)
+    kwargs, wrappers, frames = wrapping.take_out(env_id, given)
+    if wrapping.FRAMES in given and _stacks_itself(env_id, kwargs, wrappers):
+        kwargs, frames = {**kwargs, wrapping.FRAMES: frames}, 1
     with guarded(Place(env_id, what="__init__")):
         env = _make(env_id, kwargs, render_mode)
     if "mujoco" in sys.modules:  # of a user's own environment, too
         _mujoco_warnings_to_log()
     for name, arguments in wrappers:
         env = wrapping.wrap(env, name, arguments, import_user_module)
-    return wrapping.StackFrames(env, frames) if frames > 1 else env
+    env = wrapping.StackFrames(env, frames) if frames > 1 else env
+    return _with_objects(env) if beside else env
+
+
+def _with_objects(env: Any) -> Any:
+    if "ale_py" not in sys.modules:  # so there is no emulator in it
+        return env
+    from unstuck.tasks.atari_ram import with_ram
+
+    return with_ram(env)
 
 
 def _make(env_id: str, env_kwargs: Mapping[str, Any], render_mode: str | None) -> Any:

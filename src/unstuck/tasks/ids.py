@@ -33,6 +33,11 @@ _ELSEWHERE = (
 """(ids, the package that has them, the module that registers them)."""
 
 
+def is_atari(env_id: str) -> bool:
+    """Whether the id is one of the ALE's games."""
+    return env_id.startswith("ALE/") or "NoFrameskip-v" in env_id
+
+
 @dataclass(frozen=True)
 class TaskFound:
     """An environment that could be made. Whoever gets this closes it."""

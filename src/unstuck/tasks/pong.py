@@ -1,4 +1,5 @@
-"""Pong in named variables: from the objects of UnstuckPong, or found by colour in an agent's pixels.
+"""Pong in named variables: from the objects of UnstuckPong, from the RAM, alone or beside pixels, or found by colour in
+an agent's pixels.
 
 Pixels that are understood: the screen in colour, (210, 160, 3); and 84 x 84 grey frames made from the whole screen,
 one or a stack, channels first or last, oldest first, as the wrappers of Stable-Baselines3 and Gymnasium make them.
@@ -6,13 +7,25 @@ one or a stack, channels first or last, oldest first, as the wrappers of Stable-
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from unstuck.tasks.atari import CENTRE_X, CENTRE_Y, FIELD_BOTTOM, FIELD_TOP, FRAME_SKIP, OBJECTS, SCALE, SHIFT, objects
+from unstuck.tasks.atari import (
+    CENTRE_X,
+    CENTRE_Y,
+    FIELD_BOTTOM,
+    FIELD_TOP,
+    FRAME_SKIP,
+    OBJECTS,
+    SCALE,
+    SHIFT,
+    objects_of,
+)
+from unstuck.tasks.atari_games import PIXELS, rams
+from unstuck.tasks.atari_ram import Beside
 from unstuck.tasks.builder import discrete, env_id, flag, max_episode_steps, var
 from unstuck.tasks.card import ActionSpec, Obs, TaskCard, Variable
 
@@ -26,7 +39,7 @@ _INEXACT = (
     "about 2 pixels, and a paddle that moves fast within about half of what it moves in a frame."
 )
 
-Look = Callable[[np.ndarray], np.ndarray]
+Look = Callable[[Any], np.ndarray]
 """Observations (N, *obs_shape) → the columns of `_SEEN` (N, 7), in pixels."""
 _SEEN = OBJECTS[:7]
 
@@ -40,14 +53,16 @@ class PongDescriber:
 
     def variables(self, obs: Obs) -> np.ndarray:
         """(N, *obs_shape) → (N, V) float64."""
-        seen = self.look(np.asarray(obs))
+        seen = self.look(obs if isinstance(obs, Mapping) else np.asarray(obs))
         return np.column_stack([seen, _derived(seen)])
 
 
 def pong(env: Any) -> PongDescriber | None:
     """A describer of any Pong whose observation is understood, else None."""
     shape = env.observation_space.shape
-    if env.observation_space.dtype == np.float32 and shape == (len(OBJECTS),):
+    if isinstance(env.observation_space, Beside):
+        look = _look_beside
+    elif env.observation_space.dtype == np.float32 and shape == (len(OBJECTS),):
         look = _look_objects
     elif shape == (128,):
         look = _look_ram
@@ -69,7 +84,7 @@ def pong(env: Any) -> PongDescriber | None:
         notes="Positions are centres in pixels of the 160 wide, 210 high screen; x grows to the right, y grows DOWN, "
         f"the field reaches from y = {FIELD_TOP:.0f} to {FIELD_BOTTOM:.0f}; paddles are 16 high, the ball 4. The "
         "farther from its middle a paddle hits the ball, the steeper and faster the ball goes back."
-        + ("" if look in (_look_objects, _look_ram) else _INEXACT),
+        + ("" if look in (_look_objects, _look_ram) else PIXELS if look is _look_beside else _INEXACT),
     )  # fmt: skip
     return PongDescriber(card, look)
 
@@ -145,8 +160,12 @@ def _look_objects(obs: np.ndarray) -> np.ndarray:
     return np.round(2 * (obs.astype(np.float64) * SCALE + SHIFT)[:, : len(_SEEN)]) / 2
 
 
+def _look_beside(obs: Any) -> np.ndarray:
+    return objects_of(rams(obs)[:, -1])[:, : len(_SEEN)]
+
+
 def _look_ram(obs: np.ndarray) -> np.ndarray:
-    return np.stack([objects(ram) for ram in obs.astype(np.uint8)])[:, : len(_SEEN)]
+    return objects_of(np.asarray(obs, np.float64))[:, : len(_SEEN)]
 
 
 def _in_chunks(frames: np.ndarray, find: Look) -> np.ndarray:

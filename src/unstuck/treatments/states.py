@@ -15,13 +15,16 @@ from unstuck.algorithms.base import Policy
 from unstuck.episodes import Episode
 from unstuck.errors import RunError
 from unstuck.files import check_arrays
+from unstuck.tasks.atari_ram import seen
 from unstuck.treatments.noise import scale_for_entropy
 
 NOISES = (0.0, 0.1, 0.3, 0.5)
 """Action noise in quarters of the environments: standard deviation, as a share of half the range (Box), or
 probability of a random action (Discrete). So a fitted network also knows what to do beside the beaten track."""
 ROWS = 4096
-"""States given to a network at once."""
+"""States given to a network at once, at most."""
+BYTES_AT_ONCE = 8 * 2**20
+"""Of their observations."""
 
 
 MOST_BYTES = 8 * 2**30
@@ -110,9 +113,10 @@ def of_episodes(episodes: Iterable[Episode], actor: Policy) -> States:
     """
     found = []
     for episode in episodes:
-        observations = rows_of(episode.observations, slice(0, len(episode)))
+        held = seen(episode.observations)
+        observations = rows_of(held, slice(0, len(episode)))
         modes, probabilities = _choices(actor, observations, len(episode))
-        last = rows_of(episode.observations, slice(len(episode), None))
+        last = rows_of(held, slice(len(episode), None))
         ends, terminated = np.array([len(episode) - 1]), np.array([episode.terminated])
         found.append(States(observations, modes, probabilities, episode.rewards, ends, terminated, last))
     if not found:
@@ -140,25 +144,26 @@ def visit(actor: Policy, venv: VecEnv, steps: int, seed: int, noises: Sequence[f
     rng = np.random.default_rng([seed, 77])
     noise = np.asarray(noises)[np.arange(count) * len(noises) // count]
     venv.seed(seed)
-    obs: Any = venv.reset()
-    seen, rewards, lasts = [], [], []
+    obs: Any = seen(venv.reset())
+    visited, rewards, lasts = [], [], []
     for step in range(max(1, steps // count)):
         modes = actor.act(obs, deterministic=True)
         new, reward, dones, infos = venv.step(_noisy(modes, noise, space, rng))
-        seen.append(obs)
+        visited.append(obs)
         rewards.append(np.asarray(reward, dtype=np.float64))
         for env in np.flatnonzero(dones).tolist():
             cut = bool(infos[env].get("TimeLimit.truncated"))
-            lasts.append((env, step, not cut, infos[env]["terminal_observation"]))
-        obs = new
+            lasts.append((env, step, not cut, seen(infos[env]["terminal_observation"])))
+        obs = seen(new)
     ended = {(env, step) for env, step, _, _ in lasts}
-    lasts += [(e, len(seen) - 1, False, rows_of(obs, e)) for e in range(count) if (e, len(seen) - 1) not in ended]
+    final = len(visited) - 1
+    lasts += [(e, final, False, rows_of(obs, e)) for e in range(count) if (e, final) not in ended]
     lasts.sort(key=lambda entry: entry[:2])
-    observations = _by_env(seen)
-    modes, probabilities = _choices(actor, observations, len(seen) * count)
+    observations = _by_env(visited)
+    modes, probabilities = _choices(actor, observations, len(visited) * count)
     return States(
         observations, modes, probabilities, np.stack(rewards, axis=1).reshape(-1),
-        np.array([env * len(seen) + step for env, step, _, _ in lasts]), np.array([t for _, _, t, _ in lasts]),
+        np.array([env * len(visited) + step for env, step, _, _ in lasts]), np.array([t for _, _, t, _ in lasts]),
         _stack([last for _, _, _, last in lasts]),
     )  # fmt: skip
 
@@ -190,9 +195,17 @@ def rows_of(obs: Any, index: Any) -> Any:
     return {k: v[index] for k, v in obs.items()} if isinstance(obs, dict) else obs[index]
 
 
+def rows_for(observations: Any) -> int:
+    """How many of these observations a network is given at once: convolutions need many times an image's memory."""
+    parts = observations.values() if isinstance(observations, dict) else [observations]
+    width = sum(part.nbytes // max(1, len(part)) for part in parts)
+    return max(64, min(ROWS, BYTES_AT_ONCE // max(1, width)))
+
+
 def _choices(actor: Policy, observations: Any, count: int) -> tuple[np.ndarray, np.ndarray | None]:
     discrete = isinstance(actor.action_space, spaces.Discrete)
-    parts = [rows_of(observations, slice(i, i + ROWS)) for i in range(0, count, ROWS)]
+    some = rows_for(observations)
+    parts = [rows_of(observations, slice(i, i + some)) for i in range(0, count, some)]
     modes = np.concatenate([actor.act(part, deterministic=True) for part in parts])
     return modes, np.concatenate([actor.signals(p)["action_prob"] for p in parts]) if discrete else None
 

@@ -22,7 +22,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from unstuck.agents import Agent
 from unstuck.errors import AgentError
 from unstuck.treatments.fresh import fresh_policy, needs_an_actor, set_noise, with_policy
-from unstuck.treatments.states import ROWS, States, discounted, rows_of, softened
+from unstuck.treatments.states import States, discounted, rows_for, rows_of, softened
 
 STD = 0.3
 """Standard deviation after a transplant, as a share of half the range."""
@@ -94,6 +94,7 @@ class _Fitting:
 
     def __init__(self, policy: ActorCriticPolicy, agent: Agent, states: States, space: spaces.Space, seed: int):
         self._policy, self._states, self._agent = policy, states, agent
+        self._rows = rows_for(states.observations)
         self._gamma = float(agent.hyperparameters.get("gamma") or 0.99)
         self._rng = np.random.default_rng([seed, 78])
         self._targets, self._half = _targets(states, space)
@@ -136,7 +137,7 @@ class _Fitting:
         with torch.no_grad():
             self._policy.value_net.weight.mul_(scale)
             self._policy.value_net.bias.mul_(scale).add_(centre)
-            parts = [np.arange(count)[i : i + ROWS] for i in range(0, count, ROWS)]
+            parts = [np.arange(count)[i : i + self._rows] for i in range(0, count, self._rows)]
             actor = sum(
                 len(p) * float(self._actor_loss(self._outputs(self._states.at(p))[0], p, report=True)) for p in parts
             )
@@ -145,7 +146,7 @@ class _Fitting:
 
     def _agreement(self) -> float:
         some = self._held if len(self._held) else self._fitted
-        parts = [some[i : i + ROWS] for i in range(0, len(some), ROWS)]
+        parts = [some[i : i + self._rows] for i in range(0, len(some), self._rows)]
         with torch.no_grad():
             found = np.concatenate([self._outputs(self._states.at(part))[0].numpy() for part in parts])
         if self._half is not None:
@@ -170,8 +171,8 @@ class _Fitting:
         first = next(iter(obs.values())) if isinstance(obs, dict) else obs
         found = []
         with torch.no_grad():
-            for i in range(0, len(first), ROWS):
-                found.append(self._outputs(rows_of(obs, slice(i, i + ROWS)))[1].numpy())
+            for i in range(0, len(first), self._rows):
+                found.append(self._outputs(rows_of(obs, slice(i, i + self._rows)))[1].numpy())
         return np.concatenate(found).astype(np.float64)
 
     def _actor_loss(self, outputs: torch.Tensor, some: np.ndarray, report: bool = False) -> torch.Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from unstuck.errors import TaskError
+from unstuck.vecenvs.atari import as_trained
 from unstuck.vecenvs.tasks import BY_DISTRIBUTION, DIFFERENT_TASKS, EQUAL_TASKS, SPARSE_TASKS, TESTED
 from unstuck.workers import free_cores
 
@@ -52,7 +53,8 @@ def make_vec_env(
     threads: int = 0,
     seed: int | None = None,
 ) -> VecEnv:
-    """`n_envs` environments of one task, reset automatically, with Monitor's statistics in the infos.
+    """`n_envs` environments of one task, reset automatically, with Monitor's statistics in the infos. Rewards and ends
+    of Atari games are as agents behind `AtariWrapper` learn them (`unstuck.vecenvs.atari`).
 
     Args:
         env_factory: makes one environment as Gymnasium has it: tells the spaces, and is what backend gymnasium runs.
@@ -75,7 +77,7 @@ def make_vec_env(
         env.close()
     if seed is not None:
         venv.seed(seed)
-    return venv
+    return as_trained(venv)
 
 
 def thread_count(n_envs: int, threads: int) -> int:

@@ -9,6 +9,8 @@ from typing import Any
 from unstuck.config import TaskConfig
 from unstuck.results import BEFORE, DEPLOYED, STATISTICS, VERDICT, RunVerdict
 from unstuck.run import Run
+from unstuck.tasks.environments import OBJECTS
+from unstuck.tasks.wrapping import FRAMES, WRAPPERS
 
 _CONTRIB = ("TRPO", "ARS", "QRDQN", "TQC", "CrossQ", "MaskablePPO", "RecurrentPPO")
 
@@ -53,9 +55,11 @@ def lines(agent: Path, statistics: Path | None, task: TaskConfig, algorithm: str
     home = "sb3_contrib" if kind in _CONTRIB else "stable_baselines3"
     made, more = _environment(task)
     load = f'{kind}.load({_text(agent)}, device="cpu")'
-    env, modules = f"env_util.make_vec_env({made})", "env_util, evaluation"
+    env, modules = made, "env_util, evaluation"
     if statistics is not None:
-        env, modules = f"vec_env.VecNormalize.load({_text(statistics)}, {env})", f"{modules}, vec_env"
+        env = f"vec_env.VecNormalize.load({_text(statistics)}, {env})"
+    if "vec_env." in env:
+        modules += ", vec_env"
     imports = [f"from {home} import {kind}", f"from stable_baselines3.common import {modules}", *more]
     play = f'print("return %.4g ± %.2g" % evaluation.evaluate_policy({load}, env))'
     return "; ".join(imports), f"env = {env}", play
@@ -73,13 +77,31 @@ def _class_of(agent: Path) -> str:
 
 
 def _environment(task: TaskConfig) -> tuple[str, list[str]]:
-    """Arguments of `make_vec_env`, and further imports."""
+    """What makes the vector environment, and further imports."""
+    if (atari := _atari(task)) is not None:
+        return atari, ["import ale_py"]
     if not _is_plain(task):
         kwargs = f", {_value(task.env_kwargs)}" if task.env_kwargs or task.import_module else ""
         module = f", {_text(task.import_module)}" if task.import_module else ""
-        return f"lambda: make_env({_text(task.env)}{kwargs}{module})", ["from unstuck.tasks import make_env"]
+        made = f"lambda: make_env({_text(task.env)}{kwargs}{module})"
+        return f"env_util.make_vec_env({made})", ["from unstuck.tasks import make_env"]
     kwargs = f", env_kwargs={_value(task.env_kwargs)}" if task.env_kwargs else ""
-    return f"{_text(task.env)}{kwargs}", []
+    return f"env_util.make_vec_env({_text(task.env)}{kwargs})", []
+
+
+def _atari(task: TaskConfig) -> str | None:
+    """The game as Stable-Baselines3 makes it for agents that see pixels; None for other tasks."""
+    from unstuck.tasks.atari import FRAME_STACK, WRAPPED, takes_frames
+
+    kwargs = {k: v for k, v in task.env_kwargs.items() if k not in ("observation", OBJECTS)}
+    if task.import_module or WRAPPERS in kwargs or not takes_frames(task.env, task.env_kwargs):
+        return None
+    frames = kwargs.pop(FRAMES, FRAME_STACK)
+    wrapped = {name: kwargs.pop(name) for name in WRAPPED if name in kwargs}
+    given = f", wrapper_kwargs={_value(wrapped)}" if wrapped else ""
+    given += f", env_kwargs={_value(kwargs)}" if kwargs else ""
+    env = f"env_util.make_atari_env({_text(task.env)}{given})"
+    return f"vec_env.VecFrameStack({env}, {frames})" if frames > 1 else env
 
 
 def _is_plain(task: TaskConfig) -> bool:
@@ -87,7 +109,6 @@ def _is_plain(task: TaskConfig) -> bool:
     import gymnasium as gym
 
     from unstuck.tasks.environments import is_ours
-    from unstuck.tasks.wrapping import FRAMES, WRAPPERS
 
     special = {WRAPPERS, FRAMES, "observation"} & task.env_kwargs.keys()
     return not (special or task.import_module or is_ours(task.env)) and task.env in gym.registry

@@ -1,0 +1,314 @@
+"""Agents that see pixels: games as Stable-Baselines3 makes them, and their RAM, which only describers read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.env_util import make_atari_env
+from stable_baselines3.common.vec_env import VecFrameStack, VecTransposeImage
+
+pytest.importorskip("ale_py")
+
+from unstuck.agents import find_env_id, load_agent, zoo_env_kwargs
+from unstuck.algorithms import policy_of
+from unstuck.config import AgentConfig, CollectConfig, RunConfig, TaskConfig, TrainConfig
+from unstuck.errors import AgentError
+from unstuck.guidance import Action, Advice, Condition, Guidance, Term
+from unstuck.guide.plan import Plan
+from unstuck.intake import take_in
+from unstuck.learner import Learner
+from unstuck.pipeline import open_run
+from unstuck.simulators import AleSnapshotter
+from unstuck.snapshots import check_exact
+from unstuck.stages.collect import collect
+from unstuck.stages.report.deploy import lines
+from unstuck.tasks import describer_for, make_env
+from unstuck.tasks.atari import LIFE_LOST, TRAINED_REWARD
+from unstuck.tasks.atari_games import GAMES
+from unstuck.tasks.atari_ram import RAM, SEEN, Beside, seen, seen_space
+from unstuck.testing import CORRIDOR
+from unstuck.vecenvs import make_vec_env
+from unstuck.workspace import Workspace
+
+PONG, BREAKOUT = "PongNoFrameskip-v4", "BreakoutNoFrameskip-v4"
+IDS = {"breakout": BREAKOUT, "freeway": "FreewayNoFrameskip-v4", "boxing": "BoxingNoFrameskip-v4",
+       "space_invaders": "SpaceInvadersNoFrameskip-v4"}  # fmt: skip
+SMALL = {"features_extractor_kwargs": {"features_dim": 16}}
+
+
+def small(env_id: str = PONG, frames: int = 4, algorithm: Any = PPO, **more: Any) -> Any:
+    """An untrained agent as Stable-Baselines3 makes one for pixels."""
+    env = VecFrameStack(make_atari_env(env_id, 1, seed=0), frames)
+    sizes: dict[str, Any] = {"n_steps": 8} if algorithm is PPO else {"buffer_size": 10}
+    return algorithm("CnnPolicy", env, policy_kwargs=SMALL, seed=0, device="cpu", **sizes, **more)
+
+
+@pytest.fixture(scope="module")
+def pong(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pixels") / "pong.zip"
+    small().save(path)
+    return path
+
+
+def zoo(folder: Path, agent: Path, env_id: str, config: str) -> Path:
+    """A folder as RL Zoo leaves it."""
+    home = folder / f"ppo-{env_id}_1"
+    (home / env_id).mkdir(parents=True)
+    (home / f"{env_id}.zip").write_bytes(agent.read_bytes())
+    head = "!!python/object/apply:collections.OrderedDict\n"
+    (home / env_id / "config.yml").write_text(head + config)
+    (home / env_id / "args.yml").write_text(f"{head}- - - algo\n    - ppo\n  - - env\n    - {env_id}\n")
+    return home
+
+
+WRAPPER = "stable_baselines3.common.atari_wrappers.AtariWrapper"
+CONFIG = f"- - - env_wrapper\n    - - {WRAPPER}\n  - - frame_stack\n    - 4\n  - - policy\n    - CnnPolicy\n"
+
+
+# ------------------------------------------------------------------------------------------------- games
+
+
+def test_games_are_those_of_stable_baselines() -> None:
+    """Frame by frame, over the ends of lives and of a game; rewards and ends as they were trained, and the score."""
+    theirs = VecTransposeImage(VecFrameStack(make_atari_env(BREAKOUT, 1, seed=3), 4))
+    ours = make_env(BREAKOUT, {"objects": False})
+    expected, (obs, _) = theirs.reset(), ours.reset(seed=3)
+    rng, score, lost, games = np.random.default_rng(0), 0.0, 0, 0
+    for _ in range(600):
+        np.testing.assert_array_equal(obs, expected[0])
+        action = int(rng.integers(4))
+        expected, rewards, dones, infos = theirs.step(np.array([action]))
+        obs, reward, terminated, truncated, info = ours.step(action)
+        score += reward
+        lost += info[LIFE_LOST]
+        assert info[TRAINED_REWARD] == rewards[0]
+        assert (terminated or info[LIFE_LOST]) == dones[0]
+        assert not truncated
+        if terminated:
+            assert infos[0]["episode"]["r"] == score
+            games, score = games + 1, 0.0
+            obs, _ = ours.reset()
+        if games == 2:
+            break
+    assert games == 2
+    assert lost == 8, "five lives a game"
+
+
+def test_a_reset_begins_a_new_game_wherever_the_last_one_stood() -> None:
+    env = make_env(BREAKOUT, {"objects": False})
+    first, _ = env.reset(seed=5)
+    for _ in range(30):
+        env.step(2)
+    again, _ = env.reset(seed=5)
+    np.testing.assert_array_equal(first, again)
+    assert (again[:3] == 0).all(), "black before the first frame"
+
+
+def test_snapshots_are_exact_over_the_end_of_a_life() -> None:
+    report = check_exact(lambda: make_env(BREAKOUT), seed=0, steps=80, snapshotter=AleSnapshotter())
+    assert report.exact, report
+
+
+def test_a_learner_gets_what_the_agent_was_trained_on_and_monitor_the_score() -> None:
+    venv = make_vec_env(lambda: make_env(BREAKOUT), BREAKOUT, n_envs=1, seed=3)
+    theirs = make_atari_env(BREAKOUT, 1, seed=3)
+    venv.reset(), theirs.reset()
+    rng, scores = np.random.default_rng(0), []
+    for _ in range(300):
+        action = rng.integers(4, size=1)
+        _, rewards, dones, infos = venv.step(action)
+        _, expected, ends, told = theirs.step(action)
+        assert (rewards[0], dones[0]) == (expected[0], ends[0])
+        if dones[0]:
+            assert infos[0]["terminal_observation"][SEEN].shape == (4, 84, 84)
+            assert ("episode" in infos[0]) == ("episode" in told[0])
+            scores += [infos[0]["episode"]["r"], told[0]["episode"]["r"]] if "episode" in infos[0] else []
+    assert len(scores) >= 2
+    assert scores[::2] == scores[1::2]
+    venv.close()
+
+
+# --------------------------------------------------------------------------------------------------- RAM
+
+
+@pytest.mark.parametrize("game", ["pong", *sorted(GAMES)])
+def test_the_ram_beside_pixels_says_what_the_ram_alone_says(game: str) -> None:
+    env = make_env(IDS.get(game, PONG))
+    alone = describer_for(make_env(IDS.get(game, PONG), {"observation": "raw", "obs_type": "ram"}))
+    describer = describer_for(env)
+    assert isinstance(env.observation_space, Beside)
+    assert "does not see" in describer.card.notes
+    env.reset(seed=0)
+    for i in range(12):
+        obs = env.step(i % env.action_space.n)[0]
+    ram = env.unwrapped.ale.getRAM()
+    np.testing.assert_array_equal(obs[RAM][1], ram)
+    values = dict(zip(describer.card.variable_names, describer.variables({k: v[None] for k, v in obs.items()})[0],
+                      strict=True))  # fmt: skip
+    expected = dict(zip(alone.card.variable_names, alone.variables(ram[None])[0], strict=True))
+    assert expected == {name: values[name] for name in expected}
+    assert np.isfinite(list(values.values())).all()
+
+
+def test_changes_are_those_of_a_step_and_nothing_at_the_start() -> None:
+    env = make_env(BREAKOUT)
+    describer = describer_for(env)
+    at = [describer.card.variable_names.index(name) for name in ("ball_x", "ball_x_change")]
+    obs, _ = env.reset(seed=0)
+    seen_x = []
+    for _ in range(20):
+        seen_x.append(describer.variables({k: v[None] for k, v in obs.items()})[0][at])
+        obs = env.step(0)[0]
+    xs, changes = np.array(seen_x).T
+    assert changes[0] == 0
+    np.testing.assert_array_equal(np.diff(xs), changes[1:])
+    assert changes.any()
+
+
+def test_a_ball_of_breakout_lands_where_it_is_said_to() -> None:
+    env = make_env(BREAKOUT)
+    describer = describer_for(env)
+    column = {name: i for i, name in enumerate(describer.card.variable_names)}
+    obs, _ = env.reset(seed=1)
+    said, errors = [], []
+    for _ in range(500):
+        row = describer.variables({k: v[None] for k, v in obs.items()})[0]
+        if row[column["ball_dy"]] > 0 and 110 < row[column["ball_y"]] < 150:
+            said.append(row[column["landing_x"]])
+        elif said and row[column["ball_y"]] > 175:
+            errors.append(abs(said[-1] - row[column["ball_x"]]))
+            said = []
+        obs, _, terminated, _, _ = env.step(2 if row[column["landing_offset"]] > 2 else 3 if said else 0)
+        if terminated:
+            obs, _ = env.reset()
+    assert len(errors) >= 5
+    assert np.median(errors) < 12, errors
+
+
+def test_an_agent_is_given_the_pixels_alone(pong: Path) -> None:
+    env = make_env(PONG)
+    obs, _ = env.reset(seed=0)
+    batch = {k: v[None] for k, v in obs.items()}
+    policy = policy_of(load_agent(pong), env.observation_space, env.action_space)
+    assert seen_space(env.observation_space) == spaces.Box(0, 255, (4, 84, 84), np.uint8)
+    assert seen(batch) is batch[SEEN]
+    np.testing.assert_array_equal(policy.signals(batch)["value"], policy.signals(batch[SEEN])["value"])
+    model = PPO.load(pong, device="cpu")
+    assert policy.act(batch)[0] == model.predict(batch[SEEN], deterministic=True)[0][0]
+
+
+def test_other_games_and_other_environments_have_no_ram() -> None:
+    assert isinstance(make_env("QbertNoFrameskip-v4").observation_space, spaces.Box)
+    assert isinstance(make_env(PONG, {"objects": False}).observation_space, spaces.Box)
+    assert isinstance(make_env(CORRIDOR).observation_space, spaces.Box)
+
+
+# ------------------------------------------------------------------------------------------------ loading
+
+
+def taken(agent: Path, env: str = "", **kwargs: Any) -> Any:
+    return take_in(RunConfig(agent=AgentConfig(agent=str(agent)), task=TaskConfig(env=env, env_kwargs=kwargs)))
+
+
+def test_a_folder_of_rl_zoo_says_it_all(tmp_path: Path, pong: Path) -> None:
+    home = zoo(tmp_path, pong, PONG, CONFIG)
+    assert find_env_id(home) == PONG
+    intake = taken(home)
+    assert (intake.config.task.env, intake.config.task.env_kwargs) == (PONG, {})
+    assert any("whole game" in note for note in intake.notes)
+
+
+def test_arguments_of_the_wrapper_are_kept(tmp_path: Path, pong: Path) -> None:
+    config = CONFIG.replace(
+        WRAPPER, f"{WRAPPER}:\n            terminal_on_life_loss: false\n            clip_reward: false"
+    )
+    home = zoo(tmp_path, pong, BREAKOUT, config.replace("- 4\n", "- 2\n"))
+    kwargs = zoo_env_kwargs(home, BREAKOUT)
+    assert kwargs == {"terminal_on_life_loss": False, "clip_reward": False, "frame_stack": 2}
+    env = make_env(BREAKOUT, kwargs)
+    assert env.observation_space[SEEN].shape == (2, 84, 84)
+    assert "EpisodicLifeEnv" not in str(env)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "frames", "expected"),
+    [(PONG, 4, {}), (PONG, 2, {"frame_stack": 2}), ("ALE/Pong-v5", 4, {"observation": "sb3"})],
+)
+def test_a_zip_says_what_it_sees(tmp_path: Path, env_id: str, frames: int, expected: dict[str, Any]) -> None:
+    small(frames=frames).save(tmp_path / "agent.zip")
+    intake = taken(tmp_path / "agent.zip", env_id)
+    assert intake.config.task.env_kwargs == expected
+    assert any("16 in all" in note for note in intake.notes) == env_id.startswith("ALE")
+    assert describer_for(make_env(env_id, expected)).card.variable_names[0] == "ball_in_play"
+
+
+def test_what_does_not_fit_is_refused_with_words(tmp_path: Path, pong: Path) -> None:
+    with pytest.raises(AgentError, match="array of 4 × 84 × 84"):
+        taken(pong, "CartPole-v1")
+
+
+def test_the_lines_that_play_an_agent_need_no_unstuck(pong: Path) -> None:
+    imports, made, play = lines(pong, None, TaskConfig(env=PONG))
+    assert "unstuck" not in imports + made + play.replace(str(pong), "")
+    assert made == f'env = vec_env.VecFrameStack(env_util.make_atari_env("{PONG}"), 4)'
+    kwargs = {"observation": "sb3", "frame_stack": 2, "noop_max": 5, "frameskip": 1}
+    assert lines(pong, None, TaskConfig(env="ALE/Pong-v5", env_kwargs=kwargs))[1] == (
+        'env = vec_env.VecFrameStack(env_util.make_atari_env("ALE/Pong-v5", wrapper_kwargs={"noop_max": 5}, '
+        'env_kwargs={"frameskip": 1}), 2)'
+    )
+
+
+# ----------------------------------------------------------------------------------------------- training
+
+DOWN = Guidance(
+    env_id=PONG,
+    diagnosis="",
+    advice=(
+        Advice(id="r", kind="rule", why="", when=(Condition(variable="player_y", op="<", value=300.0),),
+               action=Action(index=3)),
+    ),
+    reward_terms=(Term(variable="player_y", above=0.0, weight=0.01, cap=1.0),),
+)  # fmt: skip
+
+
+def trained(tmp_path: Path, agent: Path, plan: Plan, **settings: Any) -> Any:
+    config = RunConfig(
+        agent=AgentConfig(agent=str(agent)), task=TaskConfig(env=PONG, env_kwargs={"max_episode_steps": 20}),
+        collect=CollectConfig(episodes=2, max_steps=100),
+    )  # fmt: skip
+    run = open_run(config, tmp_path / "run")
+    collect(run)
+    sizes = {"n_envs": 2, "n_steps": 16, "batch_size": 32, "n_epochs": 2, "critic_warmup": 0}
+    train = TrainConfig(**{**sizes, **settings})
+    (tmp_path / "trained").mkdir()
+    learner = Learner(Workspace(run), train, plan, DOWN, 1, 64, tmp_path / "trained")
+    return learner, learner.learn(0)
+
+
+def test_ram_guides_what_learns_from_pixels(tmp_path: Path, pong: Path) -> None:
+    learner, outcome = trained(tmp_path, pong, Plan(terms=True, imitate=1.0))
+    assert outcome["hit_rate"] == 1.0
+    line = (tmp_path / "trained" / "curve.jsonl").read_text().splitlines()[-1]
+    assert '"imitation": null' not in line
+    assert '"bonus_mean": 0.0,' not in line
+    model = PPO.load(tmp_path / "trained" / "agent.zip", device="cpu")
+    assert model.observation_space.shape == (4, 84, 84)
+    assert model.rollout_buffer is None or model.rollout_buffer.observations.dtype == np.uint8
+    assert learner.model.rollout_buffer.observations.dtype == np.uint8
+
+
+def test_a_replay_buffer_keeps_pixels_and_the_variables_of_ram(tmp_path: Path) -> None:
+    small(algorithm=DQN, learning_starts=4).save(tmp_path / "dqn.zip")
+    learner, _ = trained(
+        tmp_path, tmp_path / "dqn.zip", Plan(terms=True, imitate=1.0), replay={"n_envs": 2, "batch_size": 8}
+    )
+    buffer = learner.model.replay_buffer
+    assert buffer.observations.dtype == np.uint8
+    assert buffer.observations.shape[2:] == (4, 84, 84)
+    at = learner.guide.source.describer.card.variable_names.index("player_y")
+    assert (buffer.values[: buffer.pos, :, at] > 20).all()
