@@ -263,6 +263,37 @@ def test_the_lines_that_play_an_agent_need_no_unstuck(pong: Path) -> None:
     )
 
 
+# --------------------------------------------------------------------------------------------------- grids
+
+EMPTY = "MiniGrid-Empty-5x5-v0"
+
+
+@pytest.mark.parametrize("observation", ["image", "full"])
+def test_a_grid_is_shown_as_the_agent_sees_it(tmp_path: Path, observation: str) -> None:
+    pytest.importorskip("minigrid")
+    env = make_env(EMPTY, {"observation": observation})
+    model = PPO("MlpPolicy", env, n_steps=8, batch_size=8, device="cpu", policy_kwargs={"net_arch": [4]})
+    model.save(tmp_path / "agent.zip")
+    intake = taken(tmp_path / "agent.zip", EMPTY)
+    assert intake.config.task.env_kwargs == {"observation": observation}
+    obs, _ = env.reset(seed=0)
+    policy = policy_of(intake.agent, env.observation_space, env.action_space)
+    assert policy.act(obs[None])[0] == model.predict(obs, deterministic=True)[0]
+    assert type(describer_for(env)).__name__ == "GridDescriber"
+
+
+def test_a_grid_drawn_in_pixels_is_drawn_here_too(tmp_path: Path) -> None:
+    pytest.importorskip("minigrid")
+    wrappers = ["minigrid.wrappers.RGBImgPartialObsWrapper", "minigrid.wrappers.ImgObsWrapper"]
+    home = tmp_path / f"ppo-{EMPTY}_1"
+    (home / EMPTY).mkdir(parents=True)
+    text = "!!python/object/apply:collections.OrderedDict\n- - - env_wrapper\n    - - " + "\n      - ".join(wrappers)
+    (home / EMPTY / "config.yml").write_text(text + "\n")
+    kwargs = zoo_env_kwargs(home, EMPTY)
+    assert kwargs == {"observation": "raw", "env_wrapper": wrappers}
+    assert make_env(EMPTY, kwargs).observation_space.shape == (56, 56, 3)
+
+
 # ----------------------------------------------------------------------------------------------- training
 
 DOWN = Guidance(

@@ -111,16 +111,40 @@ def task_of(config: RunConfig, path: Path | None = None, env_id: str = "") -> Ta
 
 
 def _as_seen(task: TaskConfig, agent: Agent) -> TaskConfig:
-    """Of an Atari game: shown as the agent sees it, where neither the user nor RL Zoo says how."""
-    from unstuck.tasks.ids import is_atari
+    """Of an Atari game or a MiniGrid: shown as the agent sees it, where neither the user nor RL Zoo says how."""
+    from unstuck.tasks.ids import is_atari, is_minigrid
 
     said = {"observation", "obs_type", "env_wrapper", "frame_stack", "screen_size"} & task.env_kwargs.keys()
     space = agent.observation_space
-    if said or not is_atari(task.env) or space is None:
+    if said or space is None:
         return task
-    from unstuck.tasks.atari import seen_as
+    found: dict[str, Any] = {}
+    if is_atari(task.env):
+        from unstuck.tasks.atari import seen_as
 
-    return task.model_copy(update={"env_kwargs": {**seen_as(task.env, space.shape), **task.env_kwargs}})
+        found = seen_as(task.env, space.shape)
+    elif is_minigrid(task.env):
+        found = _grid_as_seen(task, agent)
+    return task.model_copy(update={"env_kwargs": {**found, **task.env_kwargs}})
+
+
+def _grid_as_seen(task: TaskConfig, agent: Agent) -> dict[str, Any]:
+    """The first way of showing a MiniGrid in which the agent can act; {} where that is the usual one, or none."""
+    from unstuck import tasks
+
+    for found in ({}, *({"observation": name} for name in ("image", "full", "onehot", "flat"))):
+        try:
+            env = tasks.make_env(task.env, {**found, **task.env_kwargs}, task.import_module)
+        except TaskError:
+            return {}  # said where it is made in earnest
+        try:
+            _check(agent, env, task.env)
+        except AgentError:
+            continue
+        finally:
+            env.close()
+        return found
+    return {}
 
 
 def _name(env_id: str) -> str:

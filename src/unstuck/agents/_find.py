@@ -11,11 +11,13 @@ from typing import Any
 
 from unstuck.agents._yaml import MAX_CHARACTERS, read_pairs
 from unstuck.errors import AgentError, did_you_mean
-from unstuck.tasks.ids import is_atari
+from unstuck.tasks.ids import is_atari, is_minigrid
 from unstuck.tasks.plain import ENV_ID, plain_kwargs, plain_wrappers, wrapper_name
 
 _ENV_ID = ENV_ID.pattern
 _ZOO_FOLDER = re.compile(rf"(?:(?:ppo|a2c|trpo|dqn|qrdqn|sac|td3|ddpg|tqc)-)?({_ENV_ID})(?:_\d+)?", re.IGNORECASE)
+_DRAWN = {"RGBImgObsWrapper", "RGBImgPartialObsWrapper", "ViewSizeWrapper", "OneHotPartialObsWrapper"}
+"""Wrappers of MiniGrid that `make_env` has no word for, so that they stay wrappers."""
 _STATISTICS = ("vecnormalize.pkl", "vec_normalize.pkl")
 
 
@@ -139,10 +141,12 @@ def _zoo_env_kwargs(settings: Mapping[str, Any], env_id: str) -> tuple[dict[str,
         found |= {"observation": "sb3"} if env_id.startswith("ALE/") else {}
         found |= {"frame_stack": frames or 1} if frames != 4 else {}
         wrappers, frames = [w for w in wrappers if w is not atari], None
-    if env_id.startswith("MiniGrid-"):
+    if is_minigrid(env_id) and not classes & _DRAWN:
         if "ImgObsWrapper" in classes:
             found["observation"] = "full" if "FullyObsWrapper" in classes else "image"
-        wrappers = [w for w in wrappers if not wrapper_name(w).startswith("minigrid.")]
+        wrappers = [w for w in wrappers if not wrapper_name(w).startswith(("minigrid.", "gym_minigrid."))]
+    elif is_minigrid(env_id):
+        found["observation"] = "raw"  # what they are put around
     if wrappers:
         found["env_wrapper"] = wrappers
     if frames:

@@ -38,6 +38,11 @@ def is_atari(env_id: str) -> bool:
     return env_id.startswith("ALE/") or "NoFrameskip-v" in env_id
 
 
+def is_minigrid(env_id: str) -> bool:
+    """Whether the id is one of MiniGrid's."""
+    return env_id.startswith(("MiniGrid-", "BabyAI-"))
+
+
 @dataclass(frozen=True)
 class TaskFound:
     """An environment that could be made. Whoever gets this closes it."""
