@@ -86,13 +86,13 @@ argument `observation` of `--env-kwargs` chooses, because agents see them throug
 | both | `image` | `ImgObsWrapper`: the view alone, (7, 7, 3) |
 | both | `full` | `FullyObsWrapper` + `ImgObsWrapper`: the whole grid |
 | both | `raw` | as MiniGrid gives it; Stable-Baselines3 takes no text, and nothing describes it |
-| `...NoFrameskip-v4` | `sb3` (default) | `AtariWrapper` and the last 4 frames, (4, 84, 84), and the RAM beside them; true rewards, whole games |
+| `...NoFrameskip-v4` | `sb3` (default) | `AtariWrapper`, 4 frames, (4, 84, 84), and the RAM; true rewards, whole games |
 | `ALE/...` | `raw` (default) | the emulator's frames |
 | `UnstuckPong-v0` | | Pong as its objects, from the RAM, scaled; actions stay, up, down; every 4th frame, sticky |
 
-Pong is described from the objects of `UnstuckPong-v0`; Pong, Breakout, Freeway, Boxing and Space Invaders from the RAM.
-Every address is held against frames in tests/test_tasks_atari.py and tests/test_pixels.py. `UnstuckPong-v0` takes
-`frameskip` (4) and `repeat_action_probability` (0.25).
+Pong is described from the objects of `UnstuckPong-v0`; Pong, Breakout, Freeway, Boxing and Space Invaders from the
+RAM. Every address is held against frames in tests/test_tasks_atari.py and tests/test_pixels.py. `UnstuckPong-v0`
+takes `frameskip` (4) and `repeat_action_probability` (0.25).
 
 ## Atari from pixels
 
@@ -102,22 +102,22 @@ Every address is held against frames in tests/test_tasks_atari.py and tests/test
 - **Found from the agent**: how many frames it sees and how large, and whether it sees pixels, the whole screen or the
   RAM, are read from its zip; arguments of `AtariWrapper` from RL Zoo's `config.yml`. By hand they are `--env-kwargs`:
   `observation`, `frame_stack`, `screen_size`, `noop_max`, `frame_skip`, `terminal_on_life_loss`, `clip_reward`,
-  `action_repeat_probability`. `ALE/Pong-v5` holds an action for 4 frames itself and `AtariWrapper` for 4 of these, 16 in
-  all, as Stable-Baselines3's `make_atari_env` has it; `{"frameskip": 1}` makes it 4.
-- **The coach is told of objects, the agent sees pixels.** An observation of these five games is
-  `{"seen": pixels, "ram": the console's RAM before the last step and after it}`. The describer reads the RAM, so that
-  advice and reward terms are conditions over ball, paddles and so on; whatever acts or learns is given `seen` alone. What
-  is trained so plays from pixels, in Stable-Baselines3 without Unstuck: the report has the lines. `{"objects": false}`
-  leaves the RAM out; then Pong's objects are found by colour, on the screen (210, 160, 3) or in 84 x 84 grey frames.
-- **Returns are true scores of whole games**, before, after and in learning curves, although training clips rewards to -1,
-  0 and 1 and ends an episode with a life, as the agent's own training did (`reward_as_trained` and `life_lost` in the
-  infos). Where a life is lost, the game is served again within that step, as the vector environment does it in training.
-  tests/test_pixels.py holds frames, rewards and ends against Stable-Baselines3's own, bit by bit.
+  `action_repeat_probability`. `ALE/Pong-v5` holds an action for 4 frames itself and `AtariWrapper` for 4 of these, 16
+  in all, as Stable-Baselines3's `make_atari_env` has it; `{"frameskip": 1}` makes it 4.
+- **The coach is told of objects, the agent sees pixels.** An observation of these five games is `{"seen": pixels,
+  "ram": the console's RAM before the last step and after it}`. The describer reads the RAM, so that advice and reward
+  terms are conditions over ball, paddles and so on; whatever acts or learns is given `seen` alone. What is trained so
+  plays from pixels, in Stable-Baselines3 without Unstuck: the report has the lines. `{"objects": false}` leaves the
+  RAM out; then Pong's objects are found by colour, on the screen (210, 160, 3) or in 84 x 84 grey frames.
+- **Returns are true scores of whole games**, before, after and in learning curves, although training clips rewards to
+  -1, 0 and 1 and ends an episode with a life, as the agent's own training did (`reward_as_trained` and `life_lost` in
+  the infos). Where a life is lost, the game is served again within that step, as the vector environment does it in
+  training. tests/test_pixels.py holds frames, rewards and ends against Stable-Baselines3's own, bit by bit.
 - **Other games** are played, measured and trained the same way. Their card is the generic one, brightness in 4 x 4
   patches, of which a coach can say little: show it frames, `--llm.frames 5`.
-- **Memory**: frames stay bytes in rollouts, episodes and replay buffers. A step of 4 frames has 28 kB, so 8,000 collected
-  steps have 226 MB, of which one episode at a time is in memory, and a replay buffer of 100,000 steps 5.6 GB. A game
-  that lasts longer than half of `--collect.max-steps` is cut, which is said.
+- **Memory**: frames stay bytes in rollouts, episodes and replay buffers. A step of 4 frames has 28 kB, so 8,000
+  collected steps have 226 MB, of which one episode at a time is in memory, and a replay buffer of 100,000 steps 5.6
+  GB. A game that lasts longer than half of `--collect.max-steps` is cut, which is said.
 - **Time**: convolutions are trained on the CPU unless `--train.device cuda` says otherwise.
 
 Actions of Atari games are made sticky by Unstuck and not by the emulator: its saved state leaves out which action it
