@@ -86,7 +86,7 @@ argument `observation` of `--env-kwargs` chooses, because agents see them throug
 | both | `image` | `ImgObsWrapper`: the view alone, (7, 7, 3) |
 | both | `full` | `FullyObsWrapper` + `ImgObsWrapper`: the whole grid |
 | both | `raw` | as MiniGrid gives it; Stable-Baselines3 takes no text, and nothing describes it |
-| `...NoFrameskip-v4` | `sb3` (default) | `AtariWrapper`, 4 frames, (4, 84, 84), and the RAM; true rewards, whole games |
+| `...NoFrameskip-v4` | `sb3` (default) | `AtariWrapper`, 4 frames, (4, 84, 84), and the RAM; true scores of games |
 | `ALE/...` | `raw` (default) | the emulator's frames |
 | `UnstuckPong-v0` | | Pong as its objects, from the RAM, scaled; actions stay, up, down; every 4th frame, sticky |
 
