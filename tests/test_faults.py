@@ -21,7 +21,7 @@ from unstuck.cells import cell
 from unstuck.cli import main
 from unstuck.config import AgentConfig, CollectConfig, EvaluateConfig, RunConfig, TaskConfig, TrainConfig, VerifyConfig
 from unstuck.errors import RunError, UnstuckError
-from unstuck.files import contents, file_digest, held, links_outside, stays_inside, write_whole
+from unstuck.files import file_digest, held, links_outside, stays_inside, weights_mark, write_whole
 from unstuck.pipeline import refine
 from unstuck.run import Manifest, Run, write_json
 from unstuck.testing import CORRIDOR, save_stuck_agent
@@ -227,6 +227,16 @@ def test_paths_in_a_manifest_stay_inside(tmp_path: Path, name: str) -> None:
         run.draft(f"train/{name}/../../../../x")
 
 
+@pytest.mark.parametrize("seed", ["10x", "", "-1", "1.0", "\u0661", "9" * 30, "nan"])
+def test_a_training_in_a_manifest_has_a_seed(tmp_path: Path, seed: str) -> None:
+    run = plain(tmp_path / "run")
+    data = json.loads((run.root / "manifest.json").read_text())
+    data["stages"] = {f"train/ppo/{seed}": {"fingerprint": "f", "finished": "", "seconds": 1}}
+    (run.root / "manifest.json").write_text(json.dumps(data))
+    with pytest.raises(RunError, match=r"manifest\.json is damaged"):
+        Run(run.root)
+
+
 def test_a_round_keeps_its_recordings_in_a_run_that_it_lies_in(tmp_path: Path) -> None:
     """`round.outer` is followed only to a run folder whose rounds/ this one is in."""
     outer = plain(tmp_path / "run")
@@ -242,20 +252,21 @@ def test_a_round_keeps_its_recordings_in_a_run_that_it_lies_in(tmp_path: Path) -
 
 
 def test_an_agent_that_was_made_again_has_the_same_mark(tmp_path: Path) -> None:
-    """A zip carries the times at which its members were written."""
+    """A zip of SB3 carries the times at which its members were written, and addresses of functions in memory."""
 
     def made(name: str, day: int, **members: bytes) -> str:
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             for member, content in members.items():
-                archive.writestr(zipfile.ZipInfo(member, (2026, 1, day, 0, 0, 0)), content)
-        return contents(tmp_path / name)
+                stem = member if member == "data" else f"{member}.pth"
+                archive.writestr(zipfile.ZipInfo(stem, (2026, 1, day, 0, 0, 0)), content)
+        return weights_mark(tmp_path / name)
 
-    same = made("a.zip", 1, data=b"{}", weights=b"\1\2")
-    assert made("b.zip", 2, weights=b"\1\2", data=b"{}") == same
-    assert made("c.zip", 1, data=b"{}", weights=b"\1\3") != same
-    assert made("d.zip", 1, data=b"{}", weight=b"\1\2") != same
+    same = made("a.zip", 1, data=b"at 0x7f90", policy=b"\1\2", optimizer=b"\3")
+    assert made("b.zip", 2, optimizer=b"\3", policy=b"\1\2", data=b"at 0x7f91") == same
+    assert made("c.zip", 1, data=b"at 0x7f90", policy=b"\1\3", optimizer=b"\3") != same
+    assert made("d.zip", 1, data=b"at 0x7f90", policy=b"\1\2") != same
     (tmp_path / "e.zip").write_bytes(b"no zip")
-    assert contents(tmp_path / "e.zip") == file_digest(tmp_path / "e.zip")
+    assert weights_mark(tmp_path / "e.zip") == file_digest(tmp_path / "e.zip")
 
 
 # ------------------------------------------------------------------------------------- lost and damaged
@@ -328,6 +339,12 @@ def in_its_place(path: Path) -> None:
 
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
 
 
 def flip(path: Path) -> None:
@@ -449,6 +466,10 @@ def test_a_cell_is_kept_as_long_as_it_is_whole(tmp_path: Path) -> None:
         lambda: flip(folder / "part" / "weights.npz"),
         lambda: shutil.rmtree(folder / "part"),
         lambda: (folder / "cell.json").write_text("{"),
+        lambda: (folder / "cell.json").write_text(
+            (folder / "cell.json").read_text().replace('"steps": 5', '"steps": 6')
+        ),
+        lambda: (folder / "cell.json").write_text((folder / "cell.json").read_text().replace('"steps"', '"stefs"')),
         lambda: (folder / "cell.json").write_text('{"mark": "mark", "found": 3}'),
         lambda: (folder / "cell.json").write_text('{"mark": "mark", "found": {}, "files": {"../../x": "1:2"}}'),
         lambda: (folder / "cell.json").unlink(),

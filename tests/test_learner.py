@@ -1,6 +1,7 @@
 """One training in several segments, of any agent: what is kept between them, and what goes by the whole."""
 
 import json
+import zipfile
 
 import gymnasium as gym
 import numpy as np
@@ -132,6 +133,38 @@ def test_a_state_that_does_not_fit_is_an_error_with_what_to_do(run, tmp_path):
     shorter = Suspended(**{**vars(Suspended.load(state)), "total": 7}).save(tmp_path / "other.pt")
     with pytest.raises(RunError, match="over 7 steps"):
         learner(run, tmp_path / "b", resume=shorter)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"__array__": torch.zeros(1).expand(10**12), "__dtype__": "float32"},
+        {"__array__": torch.zeros(4), "__dtype__": "S1000000000"},
+        {"__array__": torch.zeros(4), "__dtype__": "O"},
+        {"__array__": torch.zeros(4), "__dtype__": "no type"},
+        {"__array__": torch.zeros(4).to_sparse(), "__dtype__": "float32"},
+        {"__array__": 3, "__dtype__": "float32"},
+        torch.empty(4, device="meta"),
+        [torch.zeros(1).expand(10**12)],
+        torch.zeros(1).to(torch.float8_e5m2),
+    ],
+    ids=str,
+)
+def test_a_state_that_would_eat_the_machine_is_refused(tmp_path, held):
+    path = tmp_path / "state.pt"
+    state = {"format": 2, "algorithm": "PPO", "begun": 0, "total": 5, "trainer": {"steps": 1, "held": held}}
+    torch.save(state, path)
+    with pytest.raises(RunError, match="begin it anew"):
+        Suspended.load(path)
+    torch.save({**state, "trainer": {"steps": 1}}, path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+        archive.writestr(f"{next(iter(members)).partition('/')[0]}/data/0", bytes(10**7))
+    with pytest.raises(RunError, match="would unpack to"):
+        Suspended.load(path)
 
 
 def test_random_numbers_go_on(tmp_path):

@@ -99,8 +99,10 @@ KINDS = ("rounds", "race")
 AGENTS = {"rounds": "UnstuckCorridor-v0", "small": "UnstuckCorridor-v0", "race": "UnstuckPush-v0"}
 MAIN = "from unstuck.cli import main; main()"
 STAGES = ("collect", "explain", "verify", "train", "evaluate")
-TIMES = frozenset({"seconds", "took", "finished", "created", "steps_per_second", "files", "inputs", "fingerprint"})
-"""Entries that tell the time of day, how long something took, or digests of zips, whose members tell it too."""
+TIMES = frozenset({"seconds", "took", "finished", "created", "steps_per_second", "files", "inputs", "fingerprint",
+                   "whole"})  # fmt: skip
+"""Entries that tell the time of day, how long something took, or digests of these and of zips, whose members tell it
+too."""
 UNCOMPARED = frozenset({".lock", "report.html", "faults.log"})
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from unstuck.documents import read_json, write_json
+from unstuck.documents import digest, read_json, write_json
 from unstuck.errors import RunError
 from unstuck.files import damage, inventory
 
@@ -40,7 +40,8 @@ def cell(folder: Path, mark: str, work: Callable[[Path], dict[str, Any]]) -> dic
     begun = time.monotonic()
     found = work(draft)
     found["seconds"] = round(time.monotonic() - begun, 3)
-    write_json(draft / DONE, {"mark": mark, "found": found, "files": inventory(draft)})
+    files = inventory(draft)
+    write_json(draft / DONE, {"mark": mark, "found": found, "files": files, "whole": digest(found, files)})
     os.replace(draft, folder)
     return dict(read_json(folder / DONE)["found"])
 
@@ -53,7 +54,9 @@ def kept(folder: Path, mark: str) -> dict[str, Any] | None:
         return None
     if not isinstance(held, dict) or held.get("mark") != mark or not isinstance(held.get("found"), dict):
         return None
-    files = held.get("files", {})  # cells of older versions have none
+    files = held.get("files", {})  # cells of older versions have none, and say nothing of what is in this file itself
+    if held.get("whole", whole := digest(held["found"], files)) != whole:
+        return None
     if not isinstance(files, dict) or not all(isinstance(v, str) for v in files.values()) or damage(folder, files):
         return None
     return dict(held["found"])

@@ -80,12 +80,12 @@ def _digest(path: str, size: int, changed: int, number: int) -> str:
         return f"{size}:{hashlib.file_digest(file, 'sha256').hexdigest()[:32]}"
 
 
-def contents(path: Path) -> str:
-    """A mark of what is in a zip: the names, sizes and checksums of its members, not the times that it carries. So it
-    is the same for an agent that was made again. Of what is no zip, `SIZE:HASH`."""
+def weights_mark(path: Path) -> str:
+    """A mark of the weights in an agent's zip: their names, sizes and checksums. It is the same for an agent that was
+    made again; all else in the zip also holds times of day and addresses in memory. Of what is no zip, `SIZE:HASH`."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = sorted((m.filename, m.file_size, m.CRC) for m in archive.infolist())
+            members = sorted((m.filename, m.file_size, m.CRC) for m in archive.infolist() if m.filename[-4:] == ".pth")
     except (zipfile.BadZipFile, NotImplementedError):
         return file_digest(path)
     return hashlib.sha256(repr(members).encode()).hexdigest()[:32]

@@ -77,6 +77,9 @@ class Manifest(BaseModel):
         wrong += [name for record in stages.values() for name in record.published.values() if not stays_inside(name)]
         if wrong:
             raise ValueError(f"{wrong[0][:80]!r} leads out of the run folder")
+        seeds = [parts[2] for name in stages if len(parts := name.split("/")) == 3]
+        if odd := [seed for seed in seeds if not (seed.isascii() and seed.isdigit() and len(seed) <= 20)]:
+            raise ValueError(f"{odd[0][:80]!r} is no seed")
         return stages
 
 

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from unstuck.agents._limits import check_tensors
 from unstuck.errors import RunError
-from unstuck.files import write_whole
+from unstuck.files import check_arrays, write_whole
 
 FORMAT = 2
 
@@ -59,6 +60,7 @@ class Suspended:
         RunError: there is no such file, it is damaged, or of another version.
         """
         try:
+            check_arrays(path, path.stat().st_size)  # nothing in it is compressed
             data = torch.load(path, map_location="cpu", weights_only=True)
             if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
                 raise ValueError("it is of another version of Unstuck")
@@ -83,9 +85,19 @@ def _tensors(value: Any) -> Any:
 
 
 def _arrays(value: Any) -> Any:
+    """The reverse.
+
+    Raises:
+        AgentError, ValueError: a tensor or its type is none that `_tensors` gave, or larger than what the file holds.
+    """
+    if isinstance(value, torch.Tensor):
+        check_tensors("it", {"": value})
     if isinstance(value, dict):
         if "__array__" in value:
-            return value["__array__"].numpy().astype(value["__dtype__"])
+            kind = np.dtype(str(value["__dtype__"]))
+            if kind.kind not in "biuf":
+                raise ValueError(f"it holds an array of {kind}")
+            return _arrays(value["__array__"]).numpy().astype(kind)
         return {k: _arrays(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_arrays(v) for v in value)

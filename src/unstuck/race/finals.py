@@ -16,7 +16,7 @@ import numpy as np
 
 from unstuck.agents import load_agent
 from unstuck.cells import cell
-from unstuck.files import contents
+from unstuck.files import weights_mark
 from unstuck.race.competitors import TRUNK
 from unstuck.race.entry import Entry
 from unstuck.race.legs import play
@@ -128,7 +128,7 @@ class Finals:
             found["original"] = [known[s] for s in seeds if s in known] + returns
             return {"returns": found, "taken": steps + taken}
 
-        tested = cell(track.home / "test", track.mark("test", *map(contents, players.values()), seeds), work)
+        tested = cell(track.home / "test", track.mark("test", *map(weights_mark, players.values()), seeds), work)
         track.spent["judge"] += tested["taken"]
         return dict(tested["returns"])
 
@@ -147,7 +147,7 @@ class Finals:
             returns, taken = play(track.space, load_agent(path), seeds, mode)
             return {"returns": returns, "taken": taken}
 
-        found = cell(track.home / "other" / who, track.mark("other", contents(path), mode, seeds), work)
+        found = cell(track.home / "other" / who, track.mark("other", weights_mark(path), mode, seeds), work)
         track.spent["judge"] += found["taken"]
         return list(found["returns"])
 

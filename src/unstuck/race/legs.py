@@ -24,6 +24,8 @@ from unstuck.algorithms import policy_of
 from unstuck.cells import cell
 from unstuck.config import TrainConfig
 from unstuck.curves import read_curve
+from unstuck.errors import RunError
+from unstuck.files import check_arrays
 from unstuck.guidance import Guidance
 from unstuck.guide.plan import Plan
 from unstuck.learner import Learner
@@ -130,6 +132,10 @@ def _transplanted(agent: Agent, home: Path) -> Agent | None:
     path = home / "transplant" / WEIGHTS
     if not path.exists():
         return None
+    try:
+        check_arrays(path, path.stat().st_size)  # nothing in it is compressed
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}); delete its folder, and it is made again") from error
     with np.load(path, allow_pickle=False) as file:
         weights = {name: torch.as_tensor(file[name]) for name in file.files}
     return with_weights(agent, weights, NOTE, agent.normalization)

@@ -17,7 +17,7 @@ import numpy as np
 
 from unstuck.agents import Agent, load_agent
 from unstuck.cells import cell
-from unstuck.files import contents
+from unstuck.files import weights_mark
 from unstuck.guide.plan import Plan
 from unstuck.learner import Learner
 from unstuck.race.legs import play
@@ -51,7 +51,7 @@ def quieted(track: Track, who: str, agent: Path, *, count: int, proven: bool = F
         return Quiet(agent, 1.0, ())
     seeds = episode_seeds(track, count)
     shares = track.reserve.shares
-    mark = track.mark("quiet", contents(agent), seeds, shares, proven)
+    mark = track.mark("quiet", weights_mark(agent), seeds, shares, proven)
 
     def work(draft: Path) -> dict[str, Any]:
         given = load_agent(agent)
