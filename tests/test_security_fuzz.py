@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import fuzz_readers
 import fuzzing
 from unstuck.agents._pickles import read_pickle
 from unstuck.agents._yaml import read_pairs
@@ -47,7 +48,7 @@ VALUES = st.recursive(
 
 @pytest.fixture(scope="module")
 def readers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, fuzzing.Reader]:
-    return {reader.name: reader for reader in fuzzing.readers(tmp_path_factory.mktemp("fuzz"))}
+    return {reader.name: reader for reader in fuzz_readers.readers(tmp_path_factory.mktemp("fuzz"))}
 
 
 @pytest.mark.filterwarnings("ignore")

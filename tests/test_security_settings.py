@@ -1,4 +1,4 @@
-"""Settings, cards, guidance, replies and suites that no run can use: a clean error each, and at once."""
+"""Settings, cards, guidance and replies that no run can use: a clean error each, and at once."""
 
 from __future__ import annotations
 
@@ -128,48 +128,6 @@ def test_a_date_that_is_none_does_not_stop_an_import(tmp_path: Path, created: An
     (tmp_path / "replies.jsonl").write_text(f"{json.dumps(odd)}\n{json.dumps(good)}\n")
     summary = import_batch(tmp_path / "replies.jsonl", store, provenance="by hand")
     assert Request.of("two").key in summary.stored
-
-
-SUITE = """
-name = "x"
-methods = ["ppo"]
-seeds = [1]
-steps = 1000
-{head}
-[[tasks]]
-name = "cartpole"
-agent = "{agent}"
-reference = 500.0
-{task}
-"""
-SUITES = {
-    "a factory": ('env = "os:system"', ""),
-    "a module": ('env = "CartPole-v1"\nimport_module = "evil"', ""),
-    "a wrapper": ('env = "CartPole-v1"\nenv_kwargs = {env_wrapper = {"pydoc.pipepager" = {cmd = "touch pwned"}}}', ""),
-    "a describer": ('env = "CartPole-v1"\ncard = "evil:describer"', ""),
-    "trust": ('env = "CartPole-v1"\ntrust = true', ""),
-    "an address": ('env = "CartPole-v1"', 'llm = {model = "openai:x", base_url = "http://evil/v1"}'),
-}
-
-
-@pytest.mark.parametrize("name", SUITES)
-def test_a_suite_from_elsewhere_is_confirmed_first(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    from stable_baselines3 import PPO
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("UNSTUCK_STATE_DIR", str(tmp_path / "state"))
-    PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu").save(tmp_path / "a.zip")
-    (tmp_path / "evil.py").write_text("open('pwned', 'w').close()\n")
-    task, head = SUITES[name]
-    (tmp_path / "suite.toml").write_text(SUITE.format(agent="a.zip", task=task, head=head))
-    with pytest.raises(SystemExit) as stopped:
-        main(["bench", "suite.toml", "--out", "out"])
-    assert stopped.value.code == 2
-    assert "--trust-suite" in capsys.readouterr().err
-    assert not (tmp_path / "pwned").exists()
-    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_is_left_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,10 +216,11 @@ CHUNK = 2_000
 
 
 def _fuzz(log: Log, folder: Path, count: int, seed: int) -> Iterator[None]:
-    """Honest files, mutated, and what reads them: see tests/fuzzing.py."""
+    """Honest files, mutated, and what reads them: see tests/fuzzing.py and tests/fuzz_readers.py."""
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
     warnings.simplefilter("ignore")
-    from fuzzing import fuzz, readers
+    from fuzz_readers import readers
+    from fuzzing import fuzz
 
     done = sum(case["cases"] for case in log.cases("fuzz"))
     with tempfile.TemporaryDirectory() as place:

@@ -13,6 +13,8 @@ from unstuck.files import write_whole
 FOLDER = "pictures"
 TOKENS = 1_600
 """Counted for one in estimates: the most that Anthropic bills for a picture, and more than most others do."""
+MOST_BYTES = 20 * 2**20
+"""Of one picture: more than services take, and far more than any that is drawn."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -39,11 +41,13 @@ def read_picture(folders: Iterable[Path], digest: str) -> bytes:
     """The bytes of a picture, from the first folder that has it.
 
     Raises:
-        LLMError: if none has it, or it is damaged.
+        LLMError: if none has it, or it is damaged, or too large.
     """
     for folder in folders:
         path = folder / FOLDER / f"{digest}.png"
         if path.is_file():
+            if path.stat().st_size > MOST_BYTES:
+                raise LLMError(f"{path} is larger than {MOST_BYTES >> 20} MiB; delete it, and the next run draws it.")
             png = path.read_bytes()
             if hashlib.sha256(png).hexdigest() != digest:
                 raise LLMError(f"{path} is damaged: its name is not its digest. Delete it, and the next run draws it.")

@@ -57,12 +57,18 @@ def pictures_of(run: Run, views: Sequence[View], episodes: EpisodeSet, recording
     mark = digest(run.record("collect").fingerprint, [(w.episode, w.steps) for w in chosen], HEIGHT)
     path = run.root / "collect" / FILE
     held = _held(path)
-    if held is not None and held.mark == mark:
+    if held is not None and held.mark == _mark(mark, held) and len(held.digests) == len(held.captions) <= len(chosen):
         return held
-    found = _drawn(run.config.task, chosen, episodes, recordings).model_copy(update={"mark": mark})
+    found = _drawn(run.config.task, chosen, episodes, recordings)
+    found = found.model_copy(update={"mark": _mark(mark, found)})
     if not found.problem:
         write_json(path, found.model_dump(mode="json"))
     return found
+
+
+def _mark(asked: str, found: Pictures) -> str:
+    """Of what was to be drawn and of what the file says came of it, so that a changed file is noticed."""
+    return digest(asked, found.captions, found.digests)
 
 
 def _held(path: Path) -> Pictures | None:
