@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from unstuck import race, testing
 from unstuck.agents import load_agent
+from unstuck.cells import kept as kept_cell
 from unstuck.config import TREATMENTS as NAMES
 from unstuck.config import CollectConfig, EvaluateConfig, RaceConfig, RunConfig, TaskConfig, TrainConfig
 from unstuck.errors import RunError
@@ -24,7 +25,7 @@ from unstuck.guidance import Term, load_guidance, save_guidance
 from unstuck.guide.plan import Plan
 from unstuck.pipeline import open_run
 from unstuck.race import contest as contests
-from unstuck.race import engine, quiet, track
+from unstuck.race import engine, quiet, spread, track
 from unstuck.race.competitors import TREATMENTS, competitor
 from unstuck.race.contest import Contest
 from unstuck.race.entering import Signs, entries, named
@@ -748,7 +749,7 @@ def test_a_race_that_was_killed_gives_the_same(
     raced: Run, tmp_path: Path, agent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(race, "free_cores", lambda: 1)
-    run, done = begun(tmp_path / "run", agent), track.run_leg
+    run, done = begun(tmp_path / "run", agent), spread.run_leg
     legs = 0
 
     def killed(leg: Any) -> dict[str, Any]:
@@ -758,11 +759,45 @@ def test_a_race_that_was_killed_gives_the_same(
             raise KeyboardInterrupt
         return done(leg)
 
-    monkeypatch.setattr(track, "run_leg", killed)
+    monkeypatch.setattr(spread, "run_leg", killed)
     with pytest.raises(KeyboardInterrupt):
         train(run)
-    monkeypatch.setattr(track, "run_leg", done)
+    monkeypatch.setattr(spread, "run_leg", done)
     train(run)
+    ours, theirs = (RaceVerdict.read(r.root / "train" / "race" / "1" / "race.json") for r in (run, raced))
+    assert ours == theirs
+
+
+def test_legs_that_travel_leave_the_same_behind(raced: Run, tmp_path: Path, agent: Path) -> None:
+    """What machines of a cluster do, without a cluster: pack, unpack, work, pack, put in place."""
+    travelled: list[str] = []
+
+    def far(legs: Any, *_: Any) -> list[Any]:
+        for leg in legs:
+            spread.put(leg, spread.elsewhere(leg, spread.packed(leg)))
+            travelled.append(leg.name)
+        return [kept_cell(leg.folder, leg.mark) for leg in legs]
+
+    run = begun(tmp_path / "run", agent)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(race, "free_cores", lambda: 1)
+        patch.setattr(track, "together", far)
+        train(run)
+    assert {"continue", "afresh"} <= set(travelled)
+    ours, theirs = (RaceVerdict.read(r.root / "train" / "race" / "1" / "race.json") for r in (run, raced))
+    assert ours == theirs
+    assert not list(run.root.rglob(".parcel-*"))
+
+
+@pytest.mark.slow
+def test_a_race_on_a_ray_cluster_gives_the_same(raced: Run, tmp_path: Path, agent: Path) -> None:
+    ray = pytest.importorskip("ray")
+    run = begun(tmp_path / "run", agent, backend="ray")
+    ray.init("local", num_cpus=2, object_store_memory=100_000_000, include_dashboard=False, log_to_driver=False)
+    try:
+        train(run)
+    finally:
+        ray.shutdown()
     ours, theirs = (RaceVerdict.read(r.root / "train" / "race" / "1" / "race.json") for r in (run, raced))
     assert ours == theirs
 

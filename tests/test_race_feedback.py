@@ -17,7 +17,7 @@ from unstuck.guidance import Guidance, Provenance
 from unstuck.llm import LLMConfig
 from unstuck.llm.recordings import Recordings, Request, record
 from unstuck.pipeline import open_run
-from unstuck.race import feedback, track
+from unstuck.race import feedback, spread
 from unstuck.results import RaceVerdict
 from unstuck.rounds import train
 from unstuck.run import Run
@@ -81,17 +81,17 @@ def test_it_is_told_what_came_of_its_guidance_and_asked_once(run: Run, monkeypat
     answer(store, asked, reply(run, 2.0))
 
     # Killed in the leg of the newcomer, and gone on with: nobody is asked a second time.
-    done = track.run_leg
+    done = spread.run_leg
 
     def killed(leg: Any) -> dict[str, Any]:
         if leg.name == "guidance@2":
             raise KeyboardInterrupt
         return done(leg)
 
-    monkeypatch.setattr(track, "run_leg", killed)
+    monkeypatch.setattr(spread, "run_leg", killed)
     with pytest.raises(KeyboardInterrupt):
         train(run)
-    monkeypatch.setattr(track, "run_leg", done)
+    monkeypatch.setattr(spread, "run_leg", done)
     monkeypatch.setattr(feedback, "ask_again", lambda *_, **__: pytest.fail("it was asked again"))
     train(run)
     assert all(p.stat().st_mtime_ns == when for p, when in rung.items())

@@ -321,11 +321,17 @@ class RaceConfig(_Config):
     level: float = Field(default=0.05, gt=0, lt=0.5)
     """The winner is handed over only if it is better with this error probability (one-sided)."""
 
+    backend: Literal["loky", "ray"] = "loky"
+    """What spreads competitors. loky: processes of this machine. ray: a Ray cluster; no disk has to be shared."""
+    ray_address: str | None = None
+    """Of the cluster; auto: the one that this machine belongs to. Default: RAY_ADDRESS, else one of this machine."""
+
     @model_serializer(mode="wrap")
     def _as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what is off: what was raced before it could be set stays raced."""
         data: dict[str, Any] = dump(self)
-        return data if self.feedback else {k: v for k, v in data.items() if k != "feedback"}
+        usual = {name: type(self).model_fields[name].default for name in ("feedback", "backend", "ray_address")}
+        return {k: v for k, v in data.items() if k not in usual or v != usual[k]}
 
     @field_validator("treatments")
     @classmethod

@@ -5,20 +5,18 @@ On a cluster no disk is shared: a job's run folder travels with it, and what it 
 
 from __future__ import annotations
 
-import io
-import logging
 import os
 import shutil
 import tempfile
 import threading
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from unstuck.bench.jobs import BenchJob, JobResult, perform, score_stage
-from unstuck.errors import UnstuckError
+from unstuck.cluster import connected, pack
+from unstuck.cluster import unpack as unpack_files
 from unstuck.stages.train import round_folder
 
 Backend = Literal["loky", "ray"]
@@ -63,7 +61,7 @@ def _here(jobs: Sequence[BenchJob], workers: int) -> Iterator[JobResult]:
 
 
 def _on_ray(jobs: Sequence[BenchJob], workers: int, address: str | None) -> Iterator[JobResult]:
-    ray = _connected(address)
+    ray = connected(address)
     from joblib import Parallel, delayed, parallel_config
     from ray.util.joblib import register_ray
     from ray.util.queue import Empty, Queue
@@ -103,29 +101,15 @@ def _on_ray(jobs: Sequence[BenchJob], workers: int, address: str | None) -> Iter
     queue.shutdown()
 
 
-def _connected(address: str | None) -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise UnstuckError("--backend ray needs Ray: pip install 'unstuck[ray]'") from error
-    if not ray.is_initialized():
-        try:
-            where = address or os.environ.get("RAY_ADDRESS")
-            ray.init(address=where, log_to_driver=False, logging_level=logging.WARNING)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UnstuckError(f"cannot reach the Ray cluster at {address or 'RAY_ADDRESS'}: {error}") from error
-    return ray
-
-
 def _elsewhere(queue: Any, job: BenchJob, parcel: bytes) -> str:
     """On a machine of the cluster: unpack the run folder, do the job in it, send back what it wrote."""
     with tempfile.TemporaryDirectory(prefix="unstuck-") as folder:
         root, recordings = Path(folder) / "run", Path(folder) / "recordings"
-        zipfile.ZipFile(io.BytesIO(parcel)).extractall(folder)
+        unpack_files(parcel, Path(folder))
         here = replace(job, root=str(root), recordings=str(recordings) if recordings.exists() else "")
         outcome = perform(here)
         outcome.job, outcome.machine = job, _node()
-        outcome.parcel = _pack([(root / name, f"run/{name}") for name in _written(job, root)])
+        outcome.parcel = pack([(root / name, f"run/{name}") for name in _written(job, root)])
         queue.put(outcome)
     return job.name
 
@@ -153,7 +137,7 @@ def pack_run(job: BenchJob) -> bytes:
         parts.append((root / rounds, f"run/{rounds}"))
     if job.recordings:
         parts.append((Path(job.recordings), "recordings"))
-    return _pack(parts)
+    return pack(parts)
 
 
 def _written(job: BenchJob, root: Path) -> list[str]:
@@ -182,7 +166,7 @@ def unpack(outcome: JobResult, job: BenchJob) -> None:
         return
     root = Path(job.root)
     with tempfile.TemporaryDirectory(prefix=".parcel-", dir=root) as folder:
-        zipfile.ZipFile(io.BytesIO(outcome.parcel)).extractall(folder)
+        unpack_files(outcome.parcel, Path(folder))
         for name in _written(job, Path(folder) / "run"):
             source, target = Path(folder) / "run" / name, root / name
             if not source.exists():
@@ -191,14 +175,3 @@ def unpack(outcome: JobResult, job: BenchJob) -> None:
                 shutil.rmtree(target)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(source, target)
-
-
-def _pack(parts: Sequence[tuple[Path, str]]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for path, name in parts:
-            files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-            for file in files:
-                if file.exists():
-                    archive.write(file, f"{name}/{file.relative_to(path)}" if path.is_dir() else name)
-    return buffer.getvalue()

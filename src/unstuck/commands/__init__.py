@@ -75,4 +75,6 @@ ALIASES = {
     "--rounds": "--train.rounds",
     "--no-control": "--train.no-control",
     "--log": "--train.log",
+    "--backend": "--race.backend",
+    "--ray-address": "--race.ray-address",
 }

@@ -11,9 +11,10 @@ import numpy as np
 
 from unstuck.config import RaceConfig
 from unstuck.race.entry import Entry, place
-from unstuck.race.legs import LONGEST, Leg, curve_of, run_leg
+from unstuck.race.legs import LONGEST, Leg, curve_of
 from unstuck.race.reserve import LONG, Reserve, reserve
 from unstuck.race.schedule import FEWEST, RISE, Curve, rank, slope_of
+from unstuck.race.spread import together
 from unstuck.results import LADDER, MODES, Charges, Ladder
 from unstuck.rollout import time_limit
 from unstuck.run import Run, digest
@@ -119,7 +120,7 @@ class Track:
         """Train those that are not there yet up to `stop`, and evaluate them."""
         racing = [e for e in racing if e.trained < stop]
         legs = [self._leg(entry, stop, episodes) for entry in racing]
-        for entry, leg, found in zip(racing, legs, _together(legs, self.workers), strict=True):
+        for entry, leg, found in zip(racing, legs, together(legs, self.workers, self.config), strict=True):
             self._enter(entry, leg, found)
 
     def _enter(self, entry: Entry, leg: Leg, found: dict[str, Any]) -> None:
@@ -220,11 +221,3 @@ class Track:
         record = self.run.manifest.stages.get("explain")
         explained = None if record is None else record.facts.get("spent_usd")
         return None if explained is None or self.asked_usd is None else explained + self.asked_usd
-
-
-def _together(legs: Sequence[Leg], workers: int) -> list[dict[str, Any]]:
-    if workers <= 1 or len(legs) == 1:
-        return [run_leg(leg) for leg in legs]
-    from joblib import Parallel, delayed
-
-    return list(Parallel(n_jobs=min(workers, len(legs)))(delayed(run_leg)(leg) for leg in legs))

@@ -18,7 +18,7 @@ from typing import Any
 
 from unstuck.algorithms import algorithm_of, continued_by
 from unstuck.algorithms.settings import ReplaySettings
-from unstuck.config import TrainConfig
+from unstuck.config import RaceConfig, TrainConfig
 from unstuck.curves import last_point
 from unstuck.errors import EnvironmentFaultError, LLMError, RunError
 from unstuck.guidance import Guidance, load_guidance
@@ -77,9 +77,14 @@ def fingerprint(run: Run, job: Job) -> str:
         job.plan.changed(), job.guidance.as_used() if job.guidance else None,
         *([run.root / "explain" / MASK_FILE] if job.plan.restart_at == "fresh" else []),
         *(_later(run, job) if job.rounds > 1 else []),
-        *([run.config.race, job.race, *run.opinion_paths] if job.race is not None else []),
+        *([_race_settings(run), job.race, *run.opinion_paths] if job.race is not None else []),
         *([dict(job.train)] if job.train else []),
     )  # fmt: skip
+
+
+def _race_settings(run: Run) -> RaceConfig:
+    """Without where it is computed, on which nothing depends."""
+    return run.config.race.model_copy(update={"backend": "loky", "ray_address": None})
 
 
 def _later(run: Run, job: Job) -> list[Any]:
