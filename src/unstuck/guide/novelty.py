@@ -15,6 +15,8 @@ from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import nn
 
+from unstuck.tasks.atari_ram import seen, seen_space
+
 WIDTH, FEATURES = 64, 32
 LEARNING_RATE = 1e-3
 EVERY = 128
@@ -83,15 +85,15 @@ class Bonus:
     by the running standard deviation of its discounted sum, as in the paper.
 
     Args:
-        space: of the observations.
+        space: of the observations, of which only what the agent sees counts.
         n_envs: environments whose states come side by side.
         gamma: discount of the learner.
         seed: of the networks' weights.
     """
 
     def __init__(self, space: spaces.Space, n_envs: int, gamma: float, seed: int):
-        self._space, self._gamma = space, gamma
-        size = spaces.flatdim(space)
+        self._space, self._gamma = seen_space(space), gamma
+        size = spaces.flatdim(self._space)
         self.novelty = Novelty(size, seed)
         self._moments, self._returns_moments = RunningMeanStd(shape=(size,)), RunningMeanStd(shape=())
         self._returns = np.zeros(n_envs)
@@ -100,7 +102,7 @@ class Bonus:
 
     def of(self, obs: Any) -> np.ndarray:
         """Raw observations (n_envs, ...), or a dict of them → (n_envs,) bonus; learns from them."""
-        x = self._flat(obs)
+        x = self._flat(seen(obs))
         self._moments.update(x)
         x = np.clip((x - self._moments.mean) / np.sqrt(self._moments.var + 1e-8), -CLIP, CLIP)
         errors = self.novelty.errors(x)

@@ -13,7 +13,6 @@ import numpy as np
 from pydantic import Field
 
 from unstuck.guide.base import Context, Part, PartSettings, Steps, Times
-from unstuck.tasks.atari_ram import seen, seen_space
 
 
 class NoveltySettings(PartSettings):
@@ -37,11 +36,11 @@ class NoveltyPart(Part):
         from unstuck.guide.novelty import Bonus
 
         super().__init__(settings, context)
-        self.bonus = Bonus(seen_space(context.source.spaces[0]), context.n_envs, context.gamma, context.seed)
+        self.bonus = Bonus(context.source.spaces[0], context.n_envs, context.gamma, context.seed)
         self._total, self._count = 0.0, 0
 
     def reward(self, steps: Steps, now: Times) -> np.ndarray:
-        bonus = self.bonus.of(seen(steps.next_obs))
+        bonus = self.bonus.of(steps.next_obs)
         self._total += float(bonus.sum())
         self._count += len(bonus)
         return self.settings.rnd * bonus
