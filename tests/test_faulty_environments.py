@@ -153,7 +153,7 @@ def test_one_in_order_is_let_be() -> None:
 def test_a_fault_while_collecting(name: str) -> None:
     with pytest.raises(EnvironmentFaultError, match=FAULTS[name][2]) as told:
         played(fault=name)
-    assert "Faulty-v1 (seed 7, step 4)" in str(told.value)
+    assert "Faulty-v1 (seed 7, episode 0, step 4)" in str(told.value)
     assert ("Traceback" in told.value.trace) == (
         FAULTS[name][0] == "step" and "form" not in name and "gives" not in name
     )
@@ -163,7 +163,7 @@ def test_a_fault_while_collecting(name: str) -> None:
 def test_a_second_reset_that_fails(name: str) -> None:
     with pytest.raises(EnvironmentFaultError, match=RESETS[name][1]) as told:
         played(reset=name)
-    assert "Faulty-v1 (seed 9)" in str(told.value)
+    assert "Faulty-v1 (seed 9, episode 2)" in str(told.value)
 
 
 @pytest.mark.parametrize("name", INITS)
@@ -238,7 +238,7 @@ def test_a_run_keeps_the_environments_own_traceback(tmp_path: Path, capsys: pyte
         main([*words, "--env-kwargs", '{"fault": "step raises", "at": 50, "length": 60}'])
     assert stopped.value.code == 2
     said = capsys.readouterr().err
-    assert "Faulty-v1 (seed 0, step 50): step() failed: RuntimeError: the simulator is gone" in said
+    assert "Faulty-v1 (seed 0, episode 0, step 50): step() failed: RuntimeError: the simulator is gone" in said
     log = (tmp_path / "run" / "faults.log").read_text()
     assert "in gone" in log
     assert str(tmp_path / "run" / "faults.log") in said

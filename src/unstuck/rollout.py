@@ -34,6 +34,8 @@ class Trace(Row):
     """One episode as it is run. Lists of length T, `observations` of length T + 1."""
 
     seed: int = 0
+    number: int = 0
+    """Of the episode, from 0."""
     keep: bool = True
     """Whether everything below is kept."""
     keep_as: Callable[[Any], Any] | None = None
@@ -50,7 +52,7 @@ class Trace(Row):
         self._keep_state()
 
     def place(self) -> Place:
-        return Place(name_of(self.env), self.seed, step=len(self) + 1)
+        return Place(name_of(self.env), self.seed, self.number, len(self) + 1)
 
     def took(self, action: Any, observation: Any, info: dict[str, Any]) -> None:
         self.observation = observation
@@ -96,6 +98,7 @@ def run_episodes(
     on_step: Callable[[int], None] | None = None,
     go_on: Callable[[], bool] | None = None,
     max_length: int | None = None,
+    first: int = 0,
 ) -> Iterator[Trace]:
     """Yield a finished episode for each seed, in the order in which they end.
 
@@ -108,15 +111,17 @@ def run_episodes(
         on_step: called with the number of environment steps just taken.
         go_on: asked before an episode is begun; False stops beginning new ones.
         max_length: steps after which an episode is cut, for tasks without a time limit.
+        first: number of the first episode, for what is told of an environment that misbehaves.
     """
-    waiting = iter(seeds)
+    waiting = enumerate(seeds, first)
     free = list(envs)
     active: list[Trace] = []
     while True:
-        while free and (go_on is None or go_on()) and (seed := next(waiting, None)) is not None:
+        while free and (go_on is None or go_on()) and (following := next(waiting, None)) is not None:
+            number, seed = following
             env = free.pop(0)
             begin = functools.partial(reset_exactly, env, int(seed))
-            observation, _ = guarded.reset(env, begin, Place(name_of(env), int(seed), what="reset"))
+            observation, _ = guarded.reset(env, begin, Place(name_of(env), int(seed), number, what="reset"))
             rng = np.random.default_rng([int(seed), 1])
             active.append(
                 Trace(
@@ -126,6 +131,7 @@ def run_episodes(
                     deterministic,
                     max_length,
                     seed=int(seed),
+                    number=number,
                     keep=keep,
                     keep_as=keep_as,
                     snapshot=snapshot,

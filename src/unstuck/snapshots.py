@@ -81,18 +81,23 @@ class ExactReport:
 Result = tuple[Any, float, bool, bool]
 
 
-def _run(env: gym.Env, actions: Sequence[Any]) -> list[Result]:
-    """Take the actions, resetting without a seed after an episode's end (the reset observation is a result)."""
+def _run(env: gym.Env, actions: Sequence[Any], seed: int, begun: int = 0) -> list[Result]:
+    """Take the actions, resetting without a seed after an episode's end (the reset observation is a result).
+
+    Args:
+        seed: with which the run began, and
+        begun: the steps of its first episode so far; both for what is told of an environment that misbehaves.
+    """
     results: list[Result] = []
     name = name_of(env)
-    episode, begun = 0, 0
+    episode, begun = 0, -begun
     for number, action in enumerate(actions):
-        place = Place(name, episode=episode, step=number - begun + 1)
+        place = Place(name, seed, episode, number - begun + 1)
         obs, reward, terminated, truncated, _ = guarded.step(env, action, place)
         results.append((_copied(obs), reward, terminated, truncated))
         if terminated or truncated:
             episode, begun = episode + 1, number + 1
-            place = Place(name, episode=episode, what="reset")
+            place = Place(name, seed, episode, what="reset")
             obs, _ = guarded.reset(env, lambda: reset_exactly(env), place)
             results.append((_copied(obs), 0.0, False, False))
     return results
@@ -142,7 +147,7 @@ def check_exact(
     actions = [env.action_space.sample() for _ in range(steps)]
     reset_exactly(env, seed)
     began = time.perf_counter()
-    reference = _run(env, actions)
+    reference = _run(env, actions, seed)
     step_seconds = (time.perf_counter() - began) / steps
     length = next((i + 1 for i, result in enumerate(reference) if result[2] or result[3]), steps)
     branch_steps = sorted({min(int(fraction * length), length - 1) for fraction in at})
@@ -150,11 +155,11 @@ def check_exact(
     checks, restore_seconds = [], 0.0
     for step, state in zip(branch_steps, states, strict=True):
         reset_exactly(other, seed + 1)
-        _run(other, actions[:3])
+        _run(other, actions[:3], seed + 1)
         began = time.perf_counter()
         saver.restore(other, state)
         restore_seconds += time.perf_counter() - began
-        checks.append(BranchCheck(step, *_difference(reference[step:], _run(other, actions[step:]))))
+        checks.append(BranchCheck(step, *_difference(reference[step:], _run(other, actions[step:], seed, step))))
     env.close()
     other.close()
     return ExactReport(
@@ -170,13 +175,13 @@ def _run_and_save(
     states, results, seconds, done = [], [], 0.0, 0
     reset_exactly(env, seed)
     for step in at:
-        results += _run(env, actions[done:step])
+        results += _run(env, actions[done:step], seed, done)
         done = step
         began = time.perf_counter()
         replayed = ReplayPoint(seed, np.asarray(actions[:step]))
         states.append(replayed if saver.name == "replay" else saver.save(env))
         seconds += time.perf_counter() - began
-    return states, results + _run(env, actions[done:]), seconds
+    return states, results + _run(env, actions[done:], seed, done), seconds
 
 
 # ---------------------------------------------------------------------------------------------- selection

@@ -85,6 +85,7 @@ def collect(run: Run, progress: Progress | None = None) -> EpisodeSet:
                 on_step=counter.add,
                 go_on=counter.has_room,
                 max_length=None if time_limit(envs[0]) else max(1, allowed // len(used)),
+                first=begun,
             )
             for trace in traces:
                 draft.facts["cut"] = draft.facts.get("cut", 0) + trace.cut
