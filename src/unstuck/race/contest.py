@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from unstuck.race.entry import Entry
 from unstuck.race.feedback import ROOM, Feedback
-from unstuck.race.schedule import FEWEST, TIMES_SHORTEST, Rungs, climbs, forecast, optimistic, plan_rungs
+from unstuck.race.schedule import FEWEST, TIMES_SHORTEST, Rungs, climbs, optimistic, plan_rungs
 from unstuck.race.track import Track
 
 SHORTEST = 16_000
@@ -66,7 +66,7 @@ class Contest:
         winner, base = self._decide()
         raced = [e for e in self.early if e is not winner and e.points]
         if winner is self.trunk:
-            rivals = sorted(raced, key=lambda e: -forecast(self.track.curve(e), self.track.total))[:1]
+            rivals = sorted(raced, key=self.track.heading, reverse=True)[:1]
         else:
             rivals = [e for e in raced if e is base or e is self.trunk]
         return Contested(winner, rivals, [e for e in self.late if not e.points and e is not winner])
@@ -152,7 +152,7 @@ class Contest:
                 entry.out(f"not tried: {moving.name} is on its way without it")
             track.show("nothing begins from the bottom")
             return base
-        heading = forecast(track.curve(base), track.total)
+        heading = track.heading(base)
         for number, entry in enumerate(late):
             steps = (
                 min(max(self.rungs.first, int(PATIENCE * track.budget)), track.room) // track.quantum * track.quantum

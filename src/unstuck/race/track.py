@@ -13,7 +13,7 @@ from unstuck.config import RaceConfig
 from unstuck.race.entry import Entry, place
 from unstuck.race.legs import LONGEST, Leg, curve_of
 from unstuck.race.reserve import LONG, Reserve, reserve
-from unstuck.race.schedule import FEWEST, RISE, Curve, rank, slope_of
+from unstuck.race.schedule import FEWEST, RISE, Curve, climbs, forecast, rank, slope_of
 from unstuck.race.spread import together
 from unstuck.results import LADDER, MODES, Charges, Ladder
 from unstuck.rollout import time_limit
@@ -182,6 +182,14 @@ class Track:
             # Its own episodes get better as the noise that it was given goes down, whatever it does without noise.
             slope, noise = 0.0, float("inf")
         return Curve(entry.name, trained, level, error, slope, noise)
+
+    def heading(self, entry: Entry) -> float:
+        """Where a competitor is heading. On a long budget only what surely gets on is drawn out: it would be drawn out
+        over many times the steps that were seen, and a rise that is noise would outbid everybody."""
+        curve = self.curve(entry)
+        if self.long and not climbs(curve, *self.before, self.total):
+            return curve.level
+        return forecast(curve, self.total)
 
     def training_curve(self, entry: Entry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(L,) steps, mean returns and numbers of its episodes in training."""
