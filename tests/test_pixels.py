@@ -17,12 +17,13 @@ pytest.importorskip("ale_py")
 from unstuck.agents import find_env_id, load_agent, zoo_env_kwargs
 from unstuck.algorithms import policy_of
 from unstuck.config import AgentConfig, CollectConfig, RunConfig, TaskConfig, TrainConfig
-from unstuck.errors import AgentError
+from unstuck.errors import AgentError, UnstuckError
 from unstuck.guidance import Action, Advice, Condition, Guidance, Term
 from unstuck.guide.plan import Plan
 from unstuck.intake import take_in
 from unstuck.learner import Learner
 from unstuck.pipeline import open_run
+from unstuck.preflight import check_device
 from unstuck.simulators import AleSnapshotter
 from unstuck.snapshots import check_exact
 from unstuck.stages.collect import collect
@@ -331,6 +332,12 @@ def test_ram_guides_what_learns_from_pixels(tmp_path: Path, pong: Path) -> None:
     assert model.observation_space.shape == (4, 84, 84)
     assert model.rollout_buffer is None or model.rollout_buffer.observations.dtype == np.uint8
     assert learner.model.rollout_buffer.observations.dtype == np.uint8
+
+
+def test_a_device_that_is_not_there_is_said_before_anything_runs() -> None:
+    check_device("cpu")
+    with pytest.raises(UnstuckError, match=r"--train\.device cuda:99: torch .* finds no such device"):
+        check_device("cuda:99")
 
 
 def test_a_replay_buffer_keeps_pixels_and_the_variables_of_ram(tmp_path: Path) -> None:

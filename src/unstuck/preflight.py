@@ -33,6 +33,7 @@ def preflight(run: Run, *, model: Any = None) -> list[str]:
         UnstuckError: a package that a setting needs is not installed.
     """
     check_extras(run.config)
+    check_device(run.config.train.device)
     if model is None and not run.recordings_path.exists() and "UNSTUCK_RECORDINGS" not in os.environ:
         check_model(run.config)
     config, notes = scaled(run)
@@ -63,6 +64,21 @@ def check_extras(config: RunConfig) -> None:
     for package, (needed, why) in needs.items():
         if needed and importlib.util.find_spec(package) is None:
             raise UnstuckError(f'{why} needs {package}: pip install "unstuck[{package}]"')
+
+
+def check_device(device: str) -> None:
+    """Raises UnstuckError if networks are to be trained on a GPU that is not there."""
+    if device in ("cpu", "auto"):
+        return
+    import torch
+
+    there = torch.backends.mps.is_available() if device == "mps" else torch.cuda.is_available()
+    index = int(device.partition(":")[2] or 0)
+    if not there or (device != "mps" and index >= torch.cuda.device_count()):
+        raise UnstuckError(
+            f"--train.device {device}: torch {torch.__version__} finds no such device here; use cpu, or a torch "
+            "that knows it"
+        )
 
 
 def check_model(config: RunConfig) -> None:

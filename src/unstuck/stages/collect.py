@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -191,8 +192,14 @@ def _episode(trace: Trace, index: int, deterministic: bool, actor: Policy, gamma
         truncated=trace.truncated,
         signals=signals,
         snapshots=np.stack(trace.snapshots) if trace.snapshots else None,
-        reward_parts={name: np.array(part) for name, part in trace.reward_parts.items()},
+        reward_parts=_parts_of(rewards, trace.reward_parts),
     )
+
+
+def _parts_of(rewards: np.ndarray, told: Mapping[str, list[float]]) -> dict[str, np.ndarray]:
+    """The parts that are not the reward itself."""
+    parts = {name: np.array(part) for name, part in told.items()}
+    return {name: part for name, part in parts.items() if not np.array_equal(part, rewards)}
 
 
 def _signals(actor: Policy, observations: Any, actions: np.ndarray) -> dict[str, np.ndarray]:

@@ -254,7 +254,7 @@ def describer(env: Any) -> Describer | None:
         return None
     moving = [b for b in game.bytes if beside and b.name in game.moving]
     variables = [
-        *(Variable(name=b.name, description=b.text, unit=b.unit, low=b.low, high=b.high, derived=beside)
+        *(Variable(name=b.name, description=b.text, unit=b.unit, low=b.low, high=b.high)
           for b in game.bytes),
         *(Variable(name=f"{b.name}_change", description=f"how much {b.name} has changed since the step before",
                    unit="px/step", low=-160, high=160, derived=True) for b in moving),

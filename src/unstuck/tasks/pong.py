@@ -78,7 +78,7 @@ def pong(env: Any) -> PongDescriber | None:
         "that the other one misses it, and miss none.",
         reward="+1 when the other side misses the ball, -1 when this side misses it, else 0.",
         termination="Ends when one side has 21 points.",
-        variables=(*_variables(still=look is _look_colour, given=look is _look_objects), *_derived_variables()),
+        variables=(*_variables(still=look is _look_colour, given=look in _KNOWING), *_derived_variables()),
         action=_actions(env),
         max_episode_steps=max_episode_steps(env),
         notes="Positions are centres in pixels of the 160 wide, 210 high screen; x grows to the right, y grows DOWN, "
@@ -90,7 +90,7 @@ def pong(env: Any) -> PongDescriber | None:
 
 
 def _variables(still: bool, given: bool) -> list[Variable]:
-    """`still`: the observation is one frame and shows no speed. `given`: its entries are the objects."""
+    """`still`: the observation is one frame and shows no speed. `given`: it holds the objects."""
     speed = "; one frame shows no speed, so always 0" if still else ""
     found = [
         flag("ball_in_play", "1 while a ball is on the field; else ball_x and ball_y are the centre of the field"),
@@ -190,6 +190,10 @@ def _look_grey(obs: np.ndarray) -> np.ndarray:
         both = (now[:, 0] > 0) & (before[:, 0] > 0)
         speed[both] = np.clip((now - before)[both, 1:3] / FRAME_SKIP, -8, 8)
     return np.column_stack([now[:, :3], speed, now[:, 3:]])
+
+
+_KNOWING = (_look_objects, _look_ram, _look_beside)
+"""What need not find objects."""
 
 
 _BALL, _PLAYER, _ENEMY = (236, 236, 236), (92, 186, 92), (213, 130, 74)
