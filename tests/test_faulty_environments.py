@@ -270,11 +270,13 @@ def test_one_that_hangs_is_stopped(hangs: Any, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv(LIMIT_VARIABLE, "0.5")
     begun = time.monotonic()
     with (
-        pytest.raises(EnvironmentFaultError, match=r"X \(seed 3, step 2\): step\(\) did not end within 0.5 s"),
+        pytest.raises(EnvironmentFaultError, match=r"X \(seed 3, step 2\): step\(\) did not end within 0.5 s") as told,
         guarded(Place("X", 3, step=2)),
     ):
         hangs()
     assert time.monotonic() - begun < 10
+    assert "test_faulty_environments.py" in told.value.trace
+    assert "<lambda>" in told.value.trace
 
 
 def test_one_that_hangs_is_told_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -43,7 +43,7 @@ NUMBERS = [
     *(("dqn", "learning_starts", v) for v in (10**30, NAN)),
     *(("dqn", "tau", v) for v in (NAN, -1.0, 1e9)),
     *(("dqn", "target_update_interval", v) for v in (-1, NAN, 10**400)),
-    *(("dqn", "learning_rate", v) for v in (INF, 1e30, -1.0)),
+    *(("dqn", "learning_rate", v) for v in (INF, 1e30, -1.0, 10**400)),
     *(("ppo", "gamma", v) for v in (NAN, INF, -3.0, 7.0, 10**400)),
     *(("ppo", "gae_lambda", v) for v in (NAN, 1e300, -1.0)),
     *(("ppo", "n_steps", v) for v in (10**15, NAN, -1)),
@@ -51,7 +51,7 @@ NUMBERS = [
     *(("ppo", "n_envs", v) for v in (10**12, NAN)),
     *(("ppo", "num_timesteps", v) for v in (NAN, INF, 10**400, -5)),
     *(("ppo", "sde_sample_freq", v) for v in (NAN, 10**400)),
-    *(("ppo", "clip_range", v) for v in (NAN, 1e300)),
+    *(("ppo", "clip_range", v) for v in (NAN, 1e300, 10**400)),
     *(("ppo", "ent_coef", v) for v in (INF, -1e30)),
 ]
 

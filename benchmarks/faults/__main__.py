@@ -21,8 +21,8 @@ What `make faults` did to runs, and what came of it. The runs are small ones on 
 seeds and two rounds, a race, and for starts, disks and damages one with one seed. *Held* means that the folder ended as
 that of a run which nothing disturbed, in every file (weights, scores, advice, guidance, curves, verdict, ladder) but
 for times of day; or that the fault was told with a way out, which was then tried and led there. Kills come at random
-moments of stages drawn at random, however short they are. A part that is missing has not been run. The cases, one a
-line, are in [faults.jsonl](faults.jsonl).
+moments of a whole run, or of stages drawn at random, however short they are. Each case was tried on the code of its
+day. A part that is missing has not been run. The cases, one a line, are in [faults.jsonl](faults.jsonl).
 
 Of mutated files *held* are those that were read or refused cleanly the first time. Each of the others was mended and
 then tried again: none is left.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import math
 import pickle
 import pickletools
 import re
@@ -269,8 +270,11 @@ def to_space(value: Any) -> spaces.Space | None:
 
 def to_number(value: Any) -> float | None:
     """The value of a constant schedule or of a number; None for any other schedule."""
-    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
-        return float(value)
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf
     if isinstance(value, Record):
         if value.path.endswith(".FloatSchedule"):
             return to_number(value.fields.get("value_schedule"))

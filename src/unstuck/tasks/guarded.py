@@ -248,7 +248,9 @@ def limit() -> float:
 def _too_late(number: int, frame: Any) -> None:
     if _late:
         place = _late.pop()
-        raise _fault(place, f"{place.what}() did not end within {limit():g} s ({LIMIT_VARIABLE} sets another limit)")
+        fault = _fault(place, f"{place.what}() did not end within {limit():g} s ({LIMIT_VARIABLE} sets another limit)")
+        fault.trace = "Stopped here, the innermost call last:\n" + "".join(traceback.format_stack(frame))
+        raise fault
 
 
 def _install() -> None:
