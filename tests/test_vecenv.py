@@ -281,7 +281,7 @@ def test_keyword_arguments_wrappers_and_other_tasks_of_the_name_go_to_gymnasium(
     wrapped = gym.wrappers.RescaleAction(make_env("Hopper-v5"), -1, 1)
     assert "RescaleAction" in choose(wrapped, "Hopper-v5", None, "auto").why
     env = make_env("Hopper-v5")
-    assert choose(env, "Walker2d-v5", None, "auto").backend == "gymnasium"
+    assert choose(env, "Walker2d-v5", None, "auto").backend != "envpool"
     assert choose(env, "Hopper-v5", None, "auto").backend == "envpool"
     assert choose(env, "Hopper-v5", {"max_episode_steps": 50}, "auto").backend == "envpool"
     assert choose(env, "Hopper-v5", None, "gymnasium").backend == "gymnasium"
@@ -301,7 +301,7 @@ def test_a_simulator_that_differs_in_the_versions_at_hand_is_not_used(monkeypatc
     monkeypatch.setattr("unstuck.vecenvs.proof.quick_deviation", lambda env_id: 0.3)
     assert "differs" in choose(make_env("Hopper-v5"), "Hopper-v5", None, "auto").why
     monkeypatch.setattr("unstuck.vecenvs.proof.quick_deviation", lambda env_id: float("nan"))
-    assert choose(make_env("Hopper-v5"), "Hopper-v5", None, "auto").backend == "gymnasium"
+    assert choose(make_env("Hopper-v5"), "Hopper-v5", None, "auto").backend == "mujoco"
     monkeypatch.setitem(__import__("unstuck.vecenvs.choice", fromlist=["TESTED"]).TESTED, "envpool", "0.0")
     assert choose(make_env("LunarLander-v3"), "LunarLander-v3", None, "auto").backend == "gymnasium"
 
@@ -309,8 +309,9 @@ def test_a_simulator_that_differs_in_the_versions_at_hand_is_not_used(monkeypatc
 def test_without_envpool_auto_goes_the_slower_way_and_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "envpool", None)
     env = make_env("Hopper-v5")
-    assert choose(env, "Hopper-v5", None, "auto").backend == "gymnasium"
-    assert made("Hopper-v5", backend="auto").backend.startswith("gymnasium")
+    assert choose(env, "Hopper-v5", None, "auto").backend == "mujoco"
+    assert made("Hopper-v5", backend="auto").backend.startswith("mujoco")
+    assert made("CartPole-v1", backend="auto").backend.startswith("gymnasium")
     assert 'pip install "unstuck[envpool]"' in missed_speed("Hopper-v5", None, "auto")
     assert missed_speed("Ant-v5", None, "auto") is None
     assert missed_speed("Hopper-v5", {"gravity": 1}, "auto") is None
@@ -333,7 +334,7 @@ def test_wrong_numbers_are_refused(n_envs, threads, message, backend):
 
 
 def test_a_backend_that_there_is_not_is_refused():
-    with pytest.raises(TaskError, match="there are auto, envpool and gymnasium"):
+    with pytest.raises(TaskError, match="there are auto, envpool, mujoco and gymnasium"):
         made("CartPole-v1", backend="brax")
     with pytest.raises(ValueError, match="backend"):
         TrainConfig(backend="brax")

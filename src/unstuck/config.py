@@ -259,9 +259,9 @@ class TrainConfig(_Config):
     engine: Literal["auto", "fast", "sb3"] = "auto"
     """What computes PPO's rollouts and updates. auto: ours where the policy allows it (MlpPolicy), which follows
     Stable-Baselines3's up to rounding, else Stable-Baselines3's. fast: ours, or an error that says why not."""
-    backend: Literal["auto", "envpool", "gymnasium"] = "auto"
-    """What simulates in training. auto: EnvPool where its task is proved to be Gymnasium's own and it is installed,
-    else Gymnasium."""
+    backend: Literal["auto", "envpool", "mujoco", "gymnasium"] = "auto"
+    """What simulates in training. auto: EnvPool where its task is proved to be Gymnasium's own and it is installed;
+    else, for MuJoCo's tasks, Gymnasium's environments stepped together, to the same bits; else Gymnasium."""
     device: str = Field(default="cpu", pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$")
     """Where networks are trained: cpu, cuda, cuda:1, mps, or auto (a GPU if there is one); worth it for images. Ours
     ("fast") trains on the CPU alone, so elsewhere it is Stable-Baselines3's loops. Agents act on the CPU."""
@@ -269,8 +269,8 @@ class TrainConfig(_Config):
     """Also write Stable-Baselines3's own log of each training run, into its folder's log/. tensorboard: for
     TensorBoard, and for W&B by `wandb sync --sync-tensorboard`."""
     threads: int = Field(default=0, ge=0, le=10_000)
-    """Threads with which EnvPool steps its environments; 0: one where several runs train at once, else one for each
-    core. Results do not depend on it."""
+    """Threads with which EnvPool or MuJoCo step environments; 0: one where several runs train at once, else one for
+    each core. Results do not depend on it."""
 
     @field_validator("seeds")
     @classmethod

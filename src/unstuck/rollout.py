@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from unstuck.branching.lockstep import Row, advance
+from unstuck.robots import together
 from unstuck.snapshots import reset_exactly
 from unstuck.tasks import guarded
 from unstuck.tasks.guarded import Place, name_of
@@ -116,6 +117,7 @@ def run_episodes(
     waiting = enumerate(seeds, first)
     free = list(envs)
     active: list[Trace] = []
+    side_by_side = together(envs)
     while True:
         while free and (go_on is None or go_on()) and (following := next(waiting, None)) is not None:
             number, seed = following
@@ -139,7 +141,7 @@ def run_episodes(
             )
         if not active:
             return
-        advance(active, actor)
+        advance(active, actor, together=side_by_side)
         if on_step:
             on_step(len(active))
         for trace in [t for t in active if t.over]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -17,6 +17,9 @@ from unstuck.branching.lockstep import Row, Step, advance, stack
 from unstuck.guidance import Advice
 from unstuck.matching import Matcher, Terms
 from unstuck.numpy_policy import Policy
+
+if TYPE_CHECKING:
+    from unstuck.robots.stepping import Together
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,12 @@ class Lockstep:
         step, whether its action is executed or not."""
         return Running(env, observation, np.random.default_rng([noise, 1]), advised=advised)
 
-    def run(self, running: Sequence[Running], horizon: int, attempt: Attempt) -> None:
-        """Up to `horizon` steps of each, or to the end of its episode."""
+    def run(self, running: Sequence[Running], horizon: int, attempt: Attempt, together: Together | None = None) -> None:
+        """Up to `horizon` steps of each, or to the end of its episode.
+
+        Args:
+            together: steps the environments of all of them, in place of `step`.
+        """
         suggestions = Suggestions([a.action for a in attempt.advice if a.action is not None], self.action_space)
         holding = Holding([a.hold for a in attempt.advice], len(running))
         values = self._values(running, attempt)
@@ -120,7 +127,7 @@ class Lockstep:
                     rows[k].branch.changed += not np.array_equal(taken[k], own[k])
                 return taken
 
-            advance(running, self.policy, self.step, change)
+            advance(running, self.policy, self.step, change, together)
             values = self._values(running, attempt)
             if self.measure is not None and values is not None:
                 for r, x in zip(running, self.measure(values), strict=True):

@@ -5,7 +5,7 @@ Imports no torch: processes that run branches start with this module.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from unstuck.tasks import guarded
 
 if TYPE_CHECKING:
     from unstuck.numpy_policy import Policy
+    from unstuck.robots.stepping import Together
 
 Step = Callable[[Any, Any], tuple[Any, Any, bool, bool, dict[str, Any]]]
 """Steps what a row knows its environment by with an action, as Gymnasium does."""
@@ -68,7 +69,13 @@ class Row:
         self.observation = observation
 
 
-def advance(rows: Sequence[Row], policy: Policy, step: Step | None = None, change: Change | None = None) -> None:
+def advance(
+    rows: Sequence[Row],
+    policy: Policy,
+    step: Step | None = None,
+    change: Change | None = None,
+    together: Together | None = None,
+) -> None:
     """One step of each row. None of them may be over.
 
     The policy is asked once for the rows that act deterministically, and once for the others.
@@ -76,6 +83,7 @@ def advance(rows: Sequence[Row], policy: Policy, step: Step | None = None, chang
     Args:
         step: steps what a row knows its environment by; by default the environment itself, with what it gives checked.
         change: what is executed in place of the policy's own actions.
+        together: steps the environments of all rows, in place of `step`.
     """
     for deterministic in (True, False):
         group = [row for row in rows if row.deterministic == deterministic]
@@ -85,11 +93,32 @@ def advance(rows: Sequence[Row], policy: Policy, step: Step | None = None, chang
         actions: Any = policy.act(stack([row.observation for row in group]), deterministic, rngs)
         if change is not None:
             actions = change(group, actions)
-        for row, action in zip(group, actions, strict=True):
-            result = guarded.step(row.env, action, row.place()) if step is None else step(row.env, action)
-            observation, reward, terminated, truncated, info = result
+        results = _one_by_one(group, actions, step) if together is None else _at_once(group, actions, together)
+        for row, action, (observation, reward, terminated, truncated, info) in zip(
+            group, actions, results, strict=True
+        ):
             row.rewards.append(float(reward))
             row.terminated, row.truncated = bool(terminated), bool(truncated)
             if row.limit is not None and len(row) >= row.limit and not row.over:
                 row.truncated = row.cut = True
             row.took(action, observation, info)
+
+
+def _one_by_one(rows: Sequence[Row], actions: Any, step: Step | None) -> Iterable[Any]:
+    """Stepped when it is asked for, so that each row has taken its step before the next one steps."""
+    for row, action in zip(rows, actions, strict=True):
+        yield guarded.step(row.env, action, row.place()) if step is None else step(row.env, action)
+
+
+def _at_once(rows: Sequence[Row], actions: Any, together: Together) -> Iterable[Any]:
+    with guarded.guarded(rows[0].place):
+        found = together.step(np.asarray(actions), together.rows_of([row.env for row in rows]))
+
+    def worst() -> guarded.Place:
+        finite = np.isfinite(found.rewards) & np.isfinite(found.obs).all(axis=1)
+        return rows[int(np.argmin(finite))].place()
+
+    guarded.check_batch(found.obs, found.rewards, worst)
+    return zip(
+        found.obs, found.rewards.tolist(), found.terminated.tolist(), found.truncated.tolist(), found.infos, strict=True
+    )

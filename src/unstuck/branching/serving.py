@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
@@ -29,8 +29,12 @@ from unstuck.branching.branches import Attempt, Branch, Lockstep
 from unstuck.errors import UnstuckError
 from unstuck.matching import Terms
 from unstuck.numpy_policy import NumpyPolicy
+from unstuck.robots import together
 from unstuck.simulators import MujocoSnapshotter, ReplayPoint, replay, reseed, reset_exactly
 from unstuck.tasks import describer_for, guarded, make_env
+
+if TYPE_CHECKING:
+    from unstuck.robots.stepping import Together
 
 SIDE_BY_SIDE = 16
 """Environments of one process, at most."""
@@ -90,6 +94,7 @@ class World:
         self._discrete = isinstance(space, gym.spaces.Discrete)
         self._lockstep = Lockstep(setup.policy, space, describer.variables, setup.measure, self._step)
         self._snapshotter = MujocoSnapshotter()
+        self._together: Together | None = None
 
     def _make(self) -> gym.Env:
         """Without Gymnasium's checker, which looks on only."""
@@ -106,6 +111,12 @@ class World:
         while len(self._envs) <= i:
             self._envs.append(self._make())
         return self._envs[i]
+
+    def _side_by_side(self) -> Together | None:
+        """All environments so far, to be stepped together where they can be."""
+        if self._together is None or len(self._together.envs) < len(self._envs):
+            self._together = together(self._envs)
+        return self._together
 
     def _step(self, env: gym.Env, action: Any) -> Any:
         # The dtype is the space's already.
@@ -140,7 +151,7 @@ class World:
             env, job = self._env(i), jobs[k]
             observation = self._begin(env, job)
             running.append(self._lockstep.begin(env, observation, job.noise, job.advised))
-        self._lockstep.run(list(running), horizon, attempt)
+        self._lockstep.run(list(running), horizon, attempt, self._side_by_side())
         return {k: r.branch for (_, k), r in zip(turn, running, strict=True)}
 
     def _begin(self, env: gym.Env, job: BranchJob) -> Any:

@@ -1,4 +1,4 @@
-"""Choosing what simulates: EnvPool only where it is proved equal, else Gymnasium."""
+"""Choosing what simulates: EnvPool only where it is proved equal, MuJoCo's environments together, else Gymnasium."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from unstuck.vecenvs.pool import Reward
 
-Backend = Literal["auto", "envpool", "gymnasium"]
+Backend = Literal["auto", "envpool", "mujoco", "gymnasium"]
 
 _HARMLESS = {"PassiveEnvChecker", "OrderEnforcing", "TimeLimit"}
 """Wrappers that gymnasium.make adds to every environment."""
@@ -39,9 +39,9 @@ _NOT_INSTALLED = 'EnvPool is not installed: pip install "unstuck[envpool]"'
 class Choice:
     """What simulates a task, and why not EnvPool."""
 
-    backend: Literal["envpool", "gymnasium"]
+    backend: Literal["envpool", "mujoco", "gymnasium"]
     why: str = ""
-    """With gymnasium: why EnvPool is not used, a clause without a full stop."""
+    """Why nothing faster is used, a clause without a full stop."""
 
 
 def make_vec_env(
@@ -57,22 +57,26 @@ def make_vec_env(
     of Atari games are as agents behind `AtariWrapper` learn them (`unstuck.vecenvs.atari`).
 
     Args:
-        env_factory: makes one environment as Gymnasium has it: tells the spaces, and is what backend gymnasium runs.
+        env_factory: makes one environment as Gymnasium has it: tells the spaces, and is what backends gymnasium and
+            mujoco run.
         env_kwargs: what the factory gives to `gymnasium.make`.
-        threads: that EnvPool steps with; 0: one in a worker process, else up to the number of cores. Results do not
-            depend on it.
+        threads: that EnvPool and MuJoCo step with; 0: one in a worker process, else up to the number of cores.
+            Results do not depend on it.
         seed: environment i is seeded with seed + i at the first reset.
 
     Raises:
         TaskError: if the numbers are wrong; or with backend envpool, if EnvPool is not installed, or its task is not
-            proved to be Gymnasium's.
+            proved to be Gymnasium's; or with backend mujoco, if the environments cannot be stepped together.
     """
     threads = thread_count(n_envs, threads)
     _check(n_envs >= 1, f"--train.n-envs is {n_envs}; at least one environment is needed")
     env = env_factory()
     try:
         choice = choose(env, env_id, env_kwargs, backend)
-        venv = _pool(env, env_id, n_envs, threads) if choice.backend == "envpool" else _lean(env_factory, n_envs)
+        if choice.backend == "envpool":
+            venv = _pool(env, env_id, n_envs, threads)
+        else:
+            venv = _robots(env_factory, n_envs, threads) if choice.backend == "mujoco" else _lean(env_factory, n_envs)
     finally:
         env.close()
     if seed is not None:
@@ -109,7 +113,7 @@ def installed() -> bool:
 def missed_speed(env_id: str, env_kwargs: Mapping[str, Any] | None, backend: Backend) -> str | None:
     """A line for the user when the task trains more slowly only because EnvPool is not installed."""
     if backend == "auto" and not _kwargs_refused(env_kwargs) and _known(env_id) and not installed():
-        return f"training in Gymnasium, the slower way: {_NOT_INSTALLED}"
+        return f"training without EnvPool, the slower way: {_NOT_INSTALLED}"
     return None
 
 
@@ -121,17 +125,37 @@ def choose(env: gym.Env, env_id: str, env_kwargs: Mapping[str, Any] | None, back
     """What simulates the task of which `env` is an example, as `gymnasium.make` or a user's code made it.
 
     Raises:
-        TaskError: with backend envpool, where it cannot be used.
+        TaskError: with backend envpool or mujoco, where it cannot be used.
     """
     if backend == "gymnasium":
         return Choice("gymnasium", "Gymnasium was asked for")
-    _check(backend in ("auto", "envpool"), f"--train.backend is {backend!r}; there are auto, envpool and gymnasium")
-    refused = _refused(env, env_id, env_kwargs)
-    if refused is None:
-        return Choice("envpool")
-    if backend == "envpool":
-        raise TaskError(f"EnvPool cannot simulate {env_id}: {refused}. {_OTHERWISE}")
-    return Choice("gymnasium", refused)
+    _check(
+        backend in ("auto", "envpool", "mujoco"),
+        f"--train.backend is {backend!r}; there are auto, envpool, mujoco and gymnasium",
+    )
+    why = "MuJoCo was asked for"
+    if backend != "mujoco":
+        refused = _refused(env, env_id, env_kwargs)
+        if refused is None:
+            return Choice("envpool")
+        if backend == "envpool":
+            raise TaskError(f"EnvPool cannot simulate {env_id}: {refused}. {_OTHERWISE}")
+        why = f"EnvPool: {refused}"
+    apart = _not_together(env)
+    if apart is None:
+        return Choice("mujoco", why)
+    if backend == "mujoco":
+        raise TaskError(f"environments of {env_id} cannot be stepped together: {apart}. {_OTHERWISE}")
+    return Choice("gymnasium", f"{why}; stepping together: {apart}")
+
+
+def _not_together(env: gym.Env) -> str | None:
+    """Why MuJoCo environments of this make cannot be stepped together, or None."""
+    if type(getattr(env.unwrapped, "data", None)).__module__.partition(".")[0] != "mujoco":
+        return "it is no MuJoCo environment"
+    from unstuck.robots.proof import not_together
+
+    return not_together(env)
 
 
 def _refused(env: gym.Env, env_id: str, env_kwargs: Mapping[str, Any] | None) -> str | None:
@@ -194,6 +218,12 @@ def _lean(env_factory: Callable[[], gym.Env], n_envs: int) -> VecEnv:
     from unstuck.vecenvs.lean import LeanVecEnv
 
     return LeanVecEnv(env_factory, n_envs)
+
+
+def _robots(env_factory: Callable[[], gym.Env], n_envs: int, threads: int) -> VecEnv:
+    from unstuck.vecenvs.robots import RobotVecEnv
+
+    return RobotVecEnv(env_factory, n_envs, threads)
 
 
 def _pool(env: gym.Env, env_id: str, n_envs: int, threads: int) -> VecEnv:

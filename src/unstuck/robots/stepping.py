@@ -1,0 +1,208 @@
+"""Stepping many environments of one MuJoCo task at once."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+from gymnasium.wrappers import TimeLimit
+
+from unstuck.robots.families import family_of
+
+
+class Stepped(NamedTuple):
+    """What a step of N environments gives, time limits included."""
+
+    obs: np.ndarray
+    """(N, D) float64."""
+    rewards: np.ndarray
+    """(N,) float64."""
+    terminated: np.ndarray
+    """(N,) bool."""
+    truncated: np.ndarray
+    """(N,) bool."""
+    infos: list[dict[str, Any]]
+
+
+class Together:
+    """Environments of one task that are stepped at once, any of them at a time.
+
+    They may be reset, saved and restored between steps, in whatever way: all that is kept here is where their
+    simulators are. An environment whose simulator was exchanged, or whose settings are no longer those of the others,
+    is stepped by its own `step`.
+
+    Args:
+        envs: of the same make, as `gymnasium.make` gives them, for which `refused` gives None.
+        threads: that simulate; results do not depend on it.
+    """
+
+    def __init__(self, envs: Sequence[gym.Env], threads: int = 1):
+        self.envs = tuple(envs)
+        cores: list[Any] = [env.unwrapped for env in envs]
+        found = family_of(type(cores[0]))
+        assert found is not None
+        self._family = found[0]
+        self.cores = cores
+        self._models, self._data = [c.model for c in cores], [c.data for c in cores]
+        self._controls = [d.ctrl for d in self._data]
+        self._index = {id(env): i for i, env in enumerate(envs)}
+        self._alien = [_layout(m) != _layout(self._models[0]) for m in self._models]
+        self._limits = [_time_limit(env) for env in envs]
+        self._views: dict[str, tuple[list[np.ndarray], tuple[int, ...]]] = {}
+        self._settings = attrgetter("frame_skip", *self._family.settings)
+        self._threads = ThreadPoolExecutor(threads - 1, "unstuck-mujoco") if threads > 1 else None
+        self._shares = threads
+
+    def step(self, actions: np.ndarray, rows: Sequence[int] | None = None) -> Stepped:
+        """One step of the environments of these rows (default: all), in their order.
+
+        Args:
+            actions: (len(rows), nu), in the dtype in which the environments are to get them.
+
+        Raises:
+            ValueError: the actions are of another shape.
+        """
+        rows = range(len(self.envs)) if rows is None else rows
+        actions = np.ascontiguousarray(actions)
+        if actions.shape != (len(rows), self._models[0].nu):
+            raise ValueError(f"Action dimension mismatch. Expected {(self._models[0].nu,)}, found {actions.shape[1:]}")
+        alike = self._alike(rows)
+        return self._step(rows, actions) if alike.all() else self._step_some_alone(rows, actions, alike)
+
+    def rows_of(self, envs: Sequence[gym.Env]) -> list[int]:
+        """Where these environments are in `envs`."""
+        return [self._index[id(env)] for env in envs]
+
+    def view(self, name: str) -> tuple[list[np.ndarray], tuple[int, ...]]:
+        """A field of each environment's `MjData` (or `MjModel.body_mass`), flat, in the simulator's own memory; and its
+        shape."""
+        if name not in self._views:
+            fields = [getattr(x, name) for x in (self._models if name == "body_mass" else self._data)]
+            self._views[name] = [field.reshape(-1) for field in fields], fields[0].shape
+        return self._views[name]
+
+    def close(self) -> None:
+        """End the threads; the environments stay open."""
+        if self._threads is not None:
+            self._threads.shutdown()
+
+    def _step(self, rows: Sequence[int], actions: np.ndarray) -> Stepped:
+        family = self._family
+        before = family.before(_Fields(self, rows, actions, None)) if family.before is not None else None
+        self._simulate(rows, actions)
+        out = family.formula(_Fields(self, rows, actions, before))
+        names, columns = list(out.info), [_each(v) for v in out.info.values()]
+        infos: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        infos = infos or [{} for _ in rows]
+        return Stepped(out.obs, out.rewards, out.terminated, self._count(rows), infos)
+
+    def _count(self, rows: Sequence[int]) -> np.ndarray:
+        """What the wrappers for time limits do with a step."""
+        over = np.zeros(len(rows), dtype=bool)
+        for k, i in enumerate(rows):
+            limit = self._limits[i]
+            if limit is not None:
+                limit._elapsed_steps += 1
+                over[k] = limit._elapsed_steps >= limit._max_episode_steps
+        return over
+
+    def _simulate(self, rows: Sequence[int], actions: np.ndarray) -> None:
+        n, shares = len(rows), min(self._shares, len(rows))
+        if self._threads is None or shares < 2:
+            self._simulate_some(rows, actions)
+            return
+        cuts = [n * k // shares for k in range(shares + 1)]
+        parts = [(rows[a:b], actions[a:b]) for a, b in itertools.pairwise(cuts)]
+        others = [self._threads.submit(self._simulate_some, *part) for part in parts[1:]]
+        try:
+            self._simulate_some(*parts[0])
+        finally:
+            for other in others:
+                other.result()
+
+    def _simulate_some(self, rows: Sequence[int], actions: np.ndarray) -> None:
+        # `mj_step` lets other threads run meanwhile.
+        frames, step, forces = self.cores[rows[0]].frame_skip, mujoco.mj_step, mujoco.mj_rnePostConstraint
+        for i, action in zip(rows, actions, strict=True):
+            model, data = self._models[i], self._data[i]
+            self._controls[i][:] = action
+            step(model, data, nstep=frames)
+            forces(model, data)
+
+    def _alike(self, rows: Sequence[int]) -> np.ndarray:
+        """(len(rows),) whether an environment has the simulator that it had, and the settings of the first."""
+        settings, timestep = self._settings(self.cores[rows[0]]), self._models[rows[0]].opt.timestep
+        found = np.ones(len(rows), dtype=bool)
+        for k, i in enumerate(rows):
+            own, model = self.cores[i], self._models[i]
+            found[k] = (
+                not self._alien[i] and own.data is self._data[i] and own.model is model
+                and self._settings(own) == settings and model.opt.timestep == timestep
+            )  # fmt: skip
+        return found
+
+    def _step_some_alone(self, rows: Sequence[int], actions: np.ndarray, alike: np.ndarray) -> Stepped:
+        together = (
+            self._step([i for i, a in zip(rows, alike, strict=True) if a], actions[alike]) if alike.any() else None
+        )
+        results: list[Any] = []
+        k = 0
+        for i, action, same in zip(rows, actions, alike, strict=True):
+            if same:
+                assert together is not None
+                results.append(tuple(part[k] for part in together))
+                k += 1
+            else:
+                results.append(self.envs[i].step(action))
+        obs, rewards, terminated, truncated, infos = zip(*results, strict=True)
+        return Stepped(
+            np.stack(obs), np.array(rewards), np.array(terminated, dtype=bool), np.array(truncated, dtype=bool),
+            list(infos),
+        )  # fmt: skip
+
+
+class _Fields:
+    """`formulas.Fields` of some of the environments, read as far as somebody asks."""
+
+    def __init__(self, all_: Together, rows: Sequence[int], actions: np.ndarray, before: Any):
+        self._all, self._rows, self.actions, self.before = all_, rows, actions, before
+        self.env: Any = all_.cores[rows[0]]
+        self._read: dict[str, np.ndarray] = {}
+
+    def __call__(self, name: str) -> np.ndarray:
+        found = self._read.get(name)
+        if found is None:
+            views, shape = self._all.view(name)
+            found = np.concatenate([views[i] for i in self._rows]).reshape(len(self._rows), *shape)
+            self._read[name] = found
+        return found
+
+    def masses(self) -> np.ndarray:
+        return self("body_mass")
+
+    def starts(self, k: int) -> np.ndarray:
+        return np.array([self._all.cores[i].init_qpos[k] for i in self._rows])
+
+
+def _layout(model: Any) -> tuple[Any, ...]:
+    """What must be alike where several simulators are read as one array."""
+    return model.nq, model.nv, model.nu, model.nbody, model.nsite, model.ntendon, model.names
+
+
+def _time_limit(env: gym.Env) -> Any:
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, TimeLimit):
+            return env
+        env = env.env
+    return None
+
+
+def _each(column: np.ndarray) -> list[Any]:
+    """One value for each environment: a number, or an array."""
+    return column.tolist() if column.ndim == 1 else list(column)
