@@ -14,7 +14,8 @@ Written by `python scripts/check_envpool.py`; do not edit. Measured with
 
 Training steps its environments through [EnvPool](https://github.com/sail-sg/envpool) where that is installed
 (`pip install "unstuck[envpool]"`) and the task is proved to be Gymnasium's. `--train.backend gymnasium` does without,
-`--train.backend envpool` insists. Collecting, verifying and evaluating always use Gymnasium.
+`--train.backend envpool` insists. Collecting, verifying and evaluating always use Gymnasium. MuJoCo's tasks that
+EnvPool does not have, or has otherwise, are stepped together in training: [robots.md](robots.md).
 
 Only the tasks marked **equal** are used, without keyword arguments (but `max_episode_steps`), without wrappers, and as
 Gymnasium registers them. Even then, ten steps of four environments are compared again whenever a task that can be put

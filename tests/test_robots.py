@@ -19,7 +19,8 @@ from unstuck.vecenvs.robots import RobotVecEnv
 
 ROBOTS = [
     *(f"{name}-v5" for name in ("Hopper", "Walker2d", "HalfCheetah", "Swimmer", "Reacher", "Pusher", "Ant")),
-    "Humanoid-v5", "HumanoidStandup-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5", "SparseHopper-v5", "SparseHalfCheetah-v5",
+    "Humanoid-v5", "HumanoidStandup-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5",
+    "SparseHopper-v5", "SparseHalfCheetah-v5",
 ]  # fmt: skip
 OLDER = [
     f"{name}-v4"
