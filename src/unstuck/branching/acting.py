@@ -31,7 +31,6 @@ class Suggestions:
     def __init__(self, actions: Sequence[Action], space: gym.Space):
         from gymnasium import spaces  # settings are read without it
 
-        self._space: Any = space
         self._delta = np.array([a.delta for a in actions], dtype=bool)
         self.has_deltas = bool(self._delta.any())
         """Whether any of them is added to the policy's own action."""
@@ -41,6 +40,10 @@ class Suggestions:
         else:
             wanted = [a.values for a in actions]  # type: ignore[misc]
         self._wanted = np.array(wanted, dtype=dtype).reshape(len(actions), *shape)
+        # Looked at once, not at every step: each numpy call there costs more than the arithmetic that it does.
+        self._added = self._delta.reshape(-1, *[1] * len(shape))
+        self._all_added = bool(self._delta.all())
+        self._bounds = (space.low, space.high) if hasattr(space, "low") else None
 
     def __len__(self) -> int:
         return len(self._delta)
@@ -48,13 +51,13 @@ class Suggestions:
     def apply(self, which: np.ndarray, own: np.ndarray) -> np.ndarray:
         """(M,) numbers of suggestions, and (M, *action shape) the policy's own actions → (M, *action shape) the
         actions to execute, within the bounds, of the dtype of `own`."""
-        wanted = self._wanted[which]
-        if hasattr(self._space, "low"):
+        wanted = self._wanted.take(which, axis=0)
+        if self._bounds is not None:
             if self.has_deltas:
-                delta = self._delta[which].reshape(-1, *[1] * (wanted.ndim - 1))
-                wanted = np.where(delta, own + wanted, wanted)
-            wanted = np.minimum(np.maximum(wanted, self._space.low), self._space.high)
-        return wanted.astype(own.dtype)
+                added = own + wanted
+                wanted = added if self._all_added else np.where(self._added.take(which, axis=0), added, wanted)
+            wanted = np.minimum(np.maximum(wanted, self._bounds[0]), self._bounds[1])
+        return wanted.astype(own.dtype, copy=False)
 
     def substituted(self, which: np.ndarray, own: np.ndarray) -> np.ndarray:
         """(N,) numbers of suggestions, -1 for none, and (N, *action shape) the policy's own actions → with the
@@ -62,9 +65,8 @@ class Suggestions:
         hit = which >= 0
         if not hit.any():
             return own
-        actions = np.array(own)
-        actions[hit] = self.apply(which[hit], actions[hit])
-        return actions
+        # All rows are computed, the last suggestion for those that have none: quicker than picking rows.
+        return np.where(hit.reshape(-1, *[1] * (own.ndim - 1)), self.apply(which, own), own)
 
 
 class Holding:
@@ -80,12 +82,16 @@ class Holding:
         self.now = np.full(rows, -1, dtype=np.intp)
         """(N,) number of the suggestion in the step to come, -1 for none."""
         self._left = np.zeros(rows, dtype=np.intp)
+        self._single = bool((self._holds <= 1).all())
 
     def next(self, found: np.ndarray) -> np.ndarray:
         """Go on to the next step: (N,) suggestions that apply in the states now, -1 for none → `now`.
 
         Rows in which one is still held keep it; the others take what applies.
         """
+        if self._single:
+            self.now = np.array(found)
+            return self.now
         self._left -= 1
         free = (self.now < 0) | (self._left <= 0)
         self.now = np.where(free, found, self.now)

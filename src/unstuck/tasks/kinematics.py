@@ -33,9 +33,9 @@ class Clearance:
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
         """Observations (N, D) → (N,)."""
-        turned = np.cumsum(obs[:, self.angle_columns] * self.signs, axis=1)
+        turned = np.cumsum(obs.take(self.angle_columns, axis=1) * self.signs, axis=1)
         ends = np.cos(turned) @ self.dz.T - np.sin(turned) @ self.dx.T
-        return obs[:, self.height_column] + self.base + ends.min(axis=1)
+        return obs[:, self.height_column] + self.base + np.minimum(ends[:, 0], ends[:, 1])
 
 
 def clearance(core: Any, geom: str, skipped: int = 1, height_qpos: int = 1) -> Clearance:

@@ -90,12 +90,7 @@ class Execution(Part):
         return self._holding.now >= 0
 
     def act(self, own: np.ndarray) -> np.ndarray:
-        hit = self.acting
-        if not hit.any():
-            return own
-        actions = np.array(own)
-        actions[hit] = self._advisor.actions(self._holding.now[hit], actions[hit])
-        return actions
+        return self._advisor.substituted(self._holding.now, own)
 
     def line(self) -> dict[str, Any]:
         line = {"hit_rate": self.hits / max(1, self.seen)}
