@@ -151,8 +151,8 @@ class Advisor:
         return self._suggested.apply(advice, own)
 
     def substituted(self, advice: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """(N,) indices among `acting`, -1 for none, and (N, *action shape) the policy's own actions → with the suggested
-        ones in their place; `own` itself where there are none."""
+        """(N,) indices among `acting`, -1 for none, and (N, *action shape) the policy's own actions → with suggestions
+        in their place; `own` itself where there are none."""
         return self._suggested.substituted(advice, own) if self.acting else own
 
     def suggestions(self, advice: np.ndarray, own: np.ndarray | None = None) -> Suggestions | None:
