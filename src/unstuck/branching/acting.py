@@ -43,7 +43,7 @@ class Suggestions:
         # Looked at once, not at every step: each numpy call there costs more than the arithmetic that it does.
         self._added = self._delta.reshape(-1, *[1] * len(shape))
         self._all_added = bool(self._delta.all())
-        self._bounds = (space.low, space.high) if hasattr(space, "low") else None
+        self._bounds = (space.low, space.high) if isinstance(space, spaces.Box) else None
 
     def __len__(self) -> int:
         return len(self._delta)
