@@ -26,6 +26,7 @@ import numpy as np
 
 from unstuck.config import RaceConfig, RunConfig
 from unstuck.guide.plan import Plan
+from unstuck.paired import gain
 from unstuck.race.competitors import TREATMENTS, TRUNK, Competitor, Treatment, competitor
 from unstuck.race.contest import contest
 from unstuck.race.engine import STATES_SHARE
@@ -34,7 +35,6 @@ from unstuck.race.finals import affordable, standing
 from unstuck.race.finish import finish
 from unstuck.race.schedule import plan_rungs
 from unstuck.race.track import Track
-from unstuck.race.verdict import gain
 from unstuck.results import Rank
 
 QUANTUM, COLLECTED = 2048, 8_000

@@ -266,6 +266,34 @@ RECIPES: tuple[Recipe, ...] = (
         "TD3 with small networks and a gradient step for every fourth step.",
         continue_steps=30_000,
     ),
+    Recipe(
+        "mountaincar-td3-idle", "MountainCarContinuous-v0", "local optimum",
+        Training(20_000, 1, {
+            "buffer_size": 50_000, "batch_size": 128, "learning_starts": 1000, "train_freq": 32, "gradient_steps": 8,
+            "gamma": 0.999, "policy_kwargs": TWO_LAYERS,
+        }, "TD3"),
+        "push_along", "scripted: pushes in the direction of motion",
+        "Pushes right with a twenty-fifth of its force from the first step to the last, and stays at the bottom of the "
+        "valley.",
+        "Force costs at each step, and the flag's 100 was never seen; noise that is drawn anew at each step only makes "
+        "the car tremble.",
+        "TD3 with the library's settings, which explore by no noise but the first 1,000 random steps.",
+        continue_steps=20_000,
+    ),
+    Recipe(
+        "taxi-dqn-no-passenger", "Taxi-v4", "local optimum",
+        Training(60_000, 1, {
+            "learning_rate": 1e-3, "buffer_size": 50_000, "batch_size": 64, "learning_starts": 1000, "train_freq": 4,
+            "exploration_fraction": 0.1, "exploration_final_eps": 0.05, "target_update_interval": 500,
+            "policy_kwargs": TWO_LAYERS,
+        }, "DQN"),
+        "planned", "value iteration on the task's table of transitions",
+        "Drives south until a wall stops it, and goes on driving south until time is up: -1 for each of 200 steps.",
+        "Picking up and dropping cost -10 in the wrong place, which is nearly everywhere, and the 20 for a delivery "
+        "was hardly ever seen: driving into a wall is the best that it knows.",
+        "DQN with the usual settings and few random actions.",
+        continue_steps=20_000,
+    ),
     # Tried; PPO gets them moving.
     Recipe(
         "reacher-full-torque", "Reacher-v5", "exploration died",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from test_report import make_run
 from unstuck.agents import load_agent
 from unstuck.cli import main
 from unstuck.config import AgentConfig, RunConfig, TaskConfig
+from unstuck.contender import Chosen, choose
 from unstuck.diagnosis import Panel
 from unstuck.pipeline import open_run
 from unstuck.results import (
@@ -23,14 +25,16 @@ from unstuck.results import (
     AgentScores,
     ArmScores,
     CheckpointScores,
+    Gain,
+    LastTest,
     Returns,
     RunVerdict,
     Scores,
     TrainFacts,
 )
 from unstuck.run import StageRecord
-from unstuck.stages.evaluate import SCORES
-from unstuck.stages.handover import Chosen, choose, hand_over
+from unstuck.stages.evaluate import SCORES, last_test
+from unstuck.stages.handover import hand_over
 from unstuck.stages.report import outcome, print_outcome, report
 from unstuck.stages.report.deploy import lines
 from unstuck.stages.report.outcome import shortened
@@ -118,6 +122,53 @@ def test_another_choice_later_leaves_nothing_of_the_first(tmp_path):
     assert (verdict.chosen, verdict.statistics) == (BEFORE, False)
     assert (run.root / DEPLOYED).read_bytes() == run.agent_path.read_bytes()
     assert not (run.root / STATISTICS).exists()
+
+
+def last(mean=5.0, low=1.0, worse=False) -> LastTest:
+    """The last test of unstuck, seed 1, after 10 steps."""
+    return LastTest(
+        arm="unstuck", seed=1, trained=10, mode="deterministic", level=0.05, seeds=(1, 2), returns=(0.0, 0.0),
+        before=(-5.0, -5.0), over_before=Gain(mean=mean, low=low, pairs=2), worse=worse,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("test", "chosen", "words"),
+    [
+        (last(), "unstuck", "better than before: +5, lower bound 1, in 2 fresh paired episodes"),
+        (last(low=-1.0), BEFORE, "(unstuck) was not shown to be better: +5, lower bound -1, in 2"),
+        (last(low=0.0), BEFORE, "was not shown to be better"),
+        (last(worse=True), BEFORE, "is worse in sampled play"),
+    ],
+)
+def test_only_what_the_last_test_shows_to_be_better_is_handed_over(tmp_path, test, chosen, words):
+    run = finished(tmp_path, scores(unstuck=[points(9)]).model_copy(update={"test": test}))
+    verdict = hand_over(run)
+    assert (verdict.chosen, verdict.test) == (chosen, test)
+    assert words in verdict.why
+    source = run.agent_path if chosen == BEFORE else run.root / "train" / "unstuck" / "1" / "agent.zip"
+    assert (run.root / DEPLOYED).read_bytes() == source.read_bytes()
+    assert RunVerdict.read(run.root / VERDICT) == verdict
+
+
+def test_the_last_test_plays_fresh_episodes_of_both_agents(tmp_path):
+    # Scored as much better, yet in truth both do the same: what was chosen for its luck fails.
+    found = scores(unstuck=[points(9)])
+    run = finished(tmp_path, found)
+    save_stuck_agent(run.agent_path, CORRIDOR)
+    shutil.copyfile(run.agent_path, run.root / "train" / "unstuck" / "1" / "agent.zip")
+    held, steps = last_test(run, found)
+    count = run.config.evaluate.before_episodes
+    assert held.test.returns == held.test.before
+    assert len(held.test.returns) == count == held.test.over_before.pairs
+    assert held.test.seeds[0] > run.config.evaluate.seed + count
+    assert steps > 0
+    assert not held.test.passed
+
+
+def test_nothing_is_tested_where_nothing_returns_more(tmp_path):
+    found = scores(unstuck=[points(-11)])
+    assert last_test(finished(tmp_path, found), found) == (found, 0)
 
 
 def test_before_evaluation_there_is_nothing_to_hand_over(tmp_path):

@@ -23,6 +23,7 @@ from unstuck.config import CollectConfig, EvaluateConfig, RaceConfig, RunConfig,
 from unstuck.errors import RunError
 from unstuck.guidance import Term, load_guidance, save_guidance
 from unstuck.guide.plan import Plan
+from unstuck.paired import gain, is_better, is_worse
 from unstuck.pipeline import open_run
 from unstuck.race import contest as contests
 from unstuck.race import engine, quiet, spread, track
@@ -36,7 +37,6 @@ from unstuck.race.quiet import Quiet, quieted
 from unstuck.race.reserve import reserve
 from unstuck.race.schedule import Curve, Rungs, climbs, forecast, plan_rungs, rank, slope_of
 from unstuck.race.screen import screen, words
-from unstuck.race.verdict import gain, is_better, is_worse
 from unstuck.results import RaceVerdict, TrainFacts
 from unstuck.rounds import train
 from unstuck.run import Run

@@ -302,6 +302,33 @@ def test_the_margin_is_what_the_paper_says(runs, tmp_path):
     assert float(loss.loss(batch, Suggestions(np.array([True, False, False]), np.array([1])))) == pytest.approx(0.6)
 
 
+@pytest.mark.parametrize("name", ["DQN", "QRDQN"])
+def test_conserving_rates_what_was_done_above_all_else(name, runs, tmp_path):
+    gaps = {}
+    for conserve in (0.0, 1.0):
+        folder = tmp_path / str(conserve)
+        one = learner(runs(name), folder, Plan(conserve=conserve), total=400, exploration=0.0, learning_rate=1e-2)
+        one.learn(0)
+        batch = one.model.replay_buffer.sample(200)
+        with torch.no_grad():
+            q = one.algorithm.ratings(one.model, batch.observations)
+        taken = batch.actions.long()
+        others = q.scatter(1, taken, -np.inf).max(dim=1).values
+        gaps[conserve] = float((q.gather(1, taken).squeeze(1) - others).mean())
+    assert gaps[1.0] > gaps[0.0] + 0.1
+
+
+def test_where_nothing_of_the_guidance_counts_a_value_based_agent_keeps_to_what_it_does():
+    told = guidance(CORRIDOR)
+    none = told.model_copy(update={"advice": (), "reward_terms": ()})
+    setting = Setting(discrete=True, replays=True)
+    assert make_plan("unstuck", GuideConfig(), none, setting).conserve > 0
+    helpful = told.advice[0].model_copy(update={"verdict": Verdict(status="helpful")})
+    proven = told.model_copy(update={"advice": (helpful,)})
+    assert make_plan("unstuck", GuideConfig(), proven, setting).conserve == 0
+    assert make_plan("ppo", GuideConfig(), none, setting).conserve == 0
+
+
 @pytest.mark.parametrize(
     ("freq", "gradient", "n_envs", "expected"),
     [(1, 1, 1, (1, 1)), (1, 1, 4, (1, 4)), (16, 8, 4, (4, 8)), (256, 128, 4, (64, 128)), (4, -1, 4, (1, 4)),

@@ -67,6 +67,8 @@ EXECUTED, EXECUTED_UNTIL, IMITATE_REPLAYED = 0.5, 1.0, 0.4
 """Agents with a replay buffer: share of the environments in which suggestions are executed at first, and the share of
 training over which it falls to zero; coefficient of imitation, continuous actions (1 / 2.5, as TD3+BC has it; discrete
 ones 1, as DQfD)."""
+CONSERVE = 1.0
+"""DQN and QR-DQN without anything to go by: coefficient of the loss that keeps what the agent does."""
 SHORT = 100
 """Steps of a short episode."""
 SMALL_BATCH = 64
@@ -110,12 +112,15 @@ def _replaying(guidance: Guidance | None, setting: Setting) -> Plan:
     half of the environments at first, in ever fewer of them, and in none at the end. Suggestions are imitated too.
     Reward terms are added to what is sampled, at the rate of now; episodes are cut short where the coach asks for it,
     because what is to be shown may take longer. Advice that was not tried counts only where all of it together was
-    found helpful, because it is executed and imitated at full weight.
+    found helpful, because it is executed and imitated at full weight. Where nothing is left, a value-based agent keeps
+    to what it does.
     """
     plan = Plan(verified=True, rescale=True, execute=True, execute_share=EXECUTED, execute_fade=EXECUTED_UNTIL)
     if setting.discrete:
         proven = guidance is not None and guidance.set_verdict.status == "helpful"
-        return plan.having(imitate=1.0, only_helpful=not proven)
+        plan = plan.having(imitate=1.0, only_helpful=not proven)
+        nothing = guidance is not None and not plan.advice(guidance)
+        return plan.having(conserve=CONSERVE) if nothing else plan
     plan = plan.having(imitate=IMITATE_REPLAYED, only_helpful=True)
     if guidance is None or not guidance.active_terms:
         return plan

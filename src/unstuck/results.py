@@ -385,6 +385,32 @@ class ArmScores(_Result):
         return tuple(agent.score(mode) for agent in self.seeds.values())
 
 
+class LastTest(_Result):
+    """The last test of what one training made: fresh episodes, by which nothing was chosen, paired with the agent's
+    before. What is not shown to be better is not handed over."""
+
+    arm: str
+    seed: int
+    trained: int
+    """Of the policy that was tested."""
+    mode: Mode
+    """In which the episodes of the test were played."""
+    level: float
+    """One minus the confidence of the lower bound."""
+    seeds: tuple[int, ...]
+    """Of the paired episodes."""
+    returns: tuple[Return, ...]
+    before: tuple[Return, ...]
+    over_before: Gain
+    worse: bool = False
+    """Whether it is worse than the agent before in the other mode, by the episodes that were scored."""
+
+    @property
+    def passed(self) -> bool:
+        low = self.over_before.low
+        return low is not None and low > 0 and not self.worse
+
+
 class Scores(_Result):
     """All scores of a run. An arm's interval is over its seeds; that of the agent before, over episodes."""
 
@@ -393,6 +419,9 @@ class Scores(_Result):
     """What trained the arms."""
     before: Returns
     arms: dict[str, ArmScores] = {}
+    test: LastTest | None = None
+    """Of the best of all that was trained; None where nothing returns more than the agent before, a race had a test of
+    its own, or the scores are of a version that had none."""
 
     @field_validator("arms")
     @classmethod
@@ -479,3 +508,5 @@ class RunVerdict(_Result):
     """How it was chosen, in a sentence."""
     race: RaceVerdict | None = None
     """The race that chose it, if one did."""
+    test: LastTest | None = None
+    """The test that the best of what was trained passed or not, where there was no race."""

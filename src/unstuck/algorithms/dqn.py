@@ -15,7 +15,7 @@ from unstuck.algorithms.sb3 import first, policies
 from unstuck.algorithms.settings import ReplaySettings
 
 if TYPE_CHECKING:
-    from unstuck.algorithms.imitating import Imitation
+    from unstuck.algorithms.imitating import Conservation, Imitation
 
 EPSILON = 0.05
 """Exploration where a file names none: the default of Stable-Baselines3."""
@@ -69,9 +69,13 @@ class DQN(OffPolicy):
     def imitation(self, model: Any, part: Any, training: Training) -> Imitation:
         from unstuck.algorithms.imitating import MarginLoss
 
-        guidance = training.guide.guidance
-        unit = guidance.reward_scale if guidance is not None else 1.0
-        return MarginLoss(model, part, partial(self.ratings, model), training.config.replay.margin * unit)
+        margin = training.config.replay.margin * _unit(training)
+        return MarginLoss(model, part, partial(self.ratings, model), margin)
+
+    def conservation(self, model: Any, coefficient: float, training: Training) -> Conservation:
+        from unstuck.algorithms.imitating import Conservation
+
+        return Conservation(model, partial(self.ratings, model), coefficient, _unit(training))
 
     def ratings(self, model: Any, obs: Any) -> Any:
         """(B, n) Q of all actions."""
@@ -88,3 +92,9 @@ class DQN(OffPolicy):
         rates = plain.exploration_initial_eps, plain.exploration_final_eps, plain.exploration_fraction
         plain.exploration_schedule = LinearSchedule(*rates)
         plain.exploration_rate = plain.exploration_final_eps
+
+
+def _unit(training: Training) -> float:
+    """Of the task's rewards, as far as it is known."""
+    guidance = training.guide.guidance
+    return guidance.reward_scale if guidance is not None else 1.0

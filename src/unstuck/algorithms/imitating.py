@@ -55,6 +55,33 @@ class Imitation:
         return float(np.mean(losses)) if losses else None
 
 
+class Conservation:
+    """Adds the gradient of log sum_a exp Q(s, a) - Q(s, taken) to an optimiser's step: conservative Q-learning (Kumar
+    et al. 2020, arXiv 2006.04779, equation 4).
+
+    Args:
+        q: normalised observations → (B, n) Q, with gradients.
+        coefficient: of the loss; its gradient is of at most this size for each Q, whatever the unit.
+        unit: of Q, in which differences count.
+    """
+
+    def __init__(self, model: Any, q: Callable[[Any], torch.Tensor], coefficient: float, unit: float = 1.0):
+        self.model, self._q, self.coefficient, self.unit = model, q, coefficient, unit
+        model.policy.optimizer.register_step_pre_hook(self._before_step)
+
+    def _before_step(self, optimiser: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if (batch := self.model.replay_buffer.last) is not None:
+            with torch.enable_grad():
+                loss = self.loss(batch)
+            (self.coefficient * loss).backward()
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """Mean over the batch."""
+        q = self._q(batch.samples.observations)
+        taken = q.gather(1, batch.samples.actions.long()).squeeze(1)
+        return (self.unit * torch.logsumexp(q / self.unit, dim=1) - taken).mean()
+
+
 class ModeLoss(Imitation):
     """The squared distance of the actor's most likely action from the suggestion, both in [-1, 1], times the mean |Q|
     of the batch, so that neither outweighs the other when rewards are scaled (Fujimoto and Gu 2021, arXiv 2106.06860,

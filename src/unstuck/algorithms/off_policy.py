@@ -18,7 +18,7 @@ from unstuck.algorithms.settings import ReplaySettings
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
-    from unstuck.algorithms.imitating import Imitation
+    from unstuck.algorithms.imitating import Conservation, Imitation
     from unstuck.config import TrainConfig
 
 _ENTROPY = re.compile(r"auto(_\d+(\.\d+)?(e-?\d+)?)?")
@@ -84,6 +84,10 @@ class OffPolicy(SB3Algorithm):
     @abstractmethod
     def imitation(self, model: Any, part: Any, training: Training) -> Imitation:
         """The loss towards a part's suggestions that suits it, attached to a learner."""
+
+    def conservation(self, model: Any, coefficient: float, training: Training) -> Conservation | None:
+        """The loss that keeps what the agent does, attached to a learner; None where there is none for it."""
+        return None
 
 
 class EntropyRegularised(OffPolicy):

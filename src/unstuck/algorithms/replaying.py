@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from unstuck.agents import Agent
 from unstuck.agents.policy import build_arguments, load_weights, policy_class
 from unstuck.algorithms.base import Training
-from unstuck.algorithms.imitating import Imitation
+from unstuck.algorithms.imitating import Conservation, Imitation
 from unstuck.algorithms.sb3 import first
 from unstuck.algorithms.settings import ReplaySettings
 from unstuck.algorithms.training import SB3Trainer, later_seed, normalized
@@ -54,6 +54,10 @@ class Replaying(Protocol):
 
     def imitation(self, model: Any, part: Any, training: Training) -> Imitation:
         """The loss towards a part's suggestions that suits it, attached to a learner."""
+        ...
+
+    def conservation(self, model: Any, coefficient: float, training: Training) -> Conservation | None:
+        """The loss that keeps what the agent does, attached to a learner; None where there is none for it."""
         ...
 
     def optimisers(self) -> tuple[str, ...]: ...
@@ -138,6 +142,8 @@ class ReplayTrainer(SB3Trainer):
         super().__init__(model, agent, training)
         self.optimisers = algorithm.optimisers()
         self.imitation: Imitation | None = None
+        if (kept := self.guide.part("conserving")) is not None:
+            algorithm.conservation(model, kept.settings.conserve, training)
         if (sense := self.guide.sense) is not None:
             model.replay_buffer.attach(self.guide, self._unscale())
             if any(p.acts for p in sense.parts):

@@ -57,6 +57,7 @@ _BUILT_IN: dict[str, str] = {
     "novelty": "novelty:NoveltyPart",
     "thaw": "thaw:Thaw",
     "rescaling": "rescaling:Rescaling",
+    "conserving": "conserving:Conserving",
 }
 """Name → module and class in `parts/`, in the order in which they are asked."""
 

@@ -84,7 +84,9 @@ class _Guided:
 
     def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
         if self.guide is None:
-            return super()._get_samples(batch_inds, env)  # type: ignore[misc]
+            samples = super()._get_samples(batch_inds, env)  # type: ignore[misc]
+            self.last = Batch(np.zeros((len(batch_inds), 0)), samples)
+            return samples
         # The class above draws which environment each row is of, as its first random numbers: draw the same.
         before = np.random.get_state()
         rows = batch_inds, np.random.randint(0, high=self.n_envs, size=len(batch_inds))  # type: ignore[attr-defined]

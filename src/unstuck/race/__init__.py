@@ -13,7 +13,6 @@
     reserve.py       what is kept of the budget for the end
     finals.py        the last test, and what is handed over
     quiet.py         with how much noise
-    verdict.py       what is better, and what is worse
     spread.py        legs of several competitors at once: processes of this machine, or a Ray cluster
     engine.py        one race
 

@@ -17,12 +17,12 @@ import numpy as np
 from unstuck.agents import load_agent
 from unstuck.cells import cell
 from unstuck.files import weights_mark
+from unstuck.paired import gain, is_better, is_worse
 from unstuck.race.competitors import TRUNK
 from unstuck.race.entry import Entry
 from unstuck.race.legs import play
 from unstuck.race.quiet import Quiet, episode_seeds, quieted
 from unstuck.race.track import Track
-from unstuck.race.verdict import gain, is_better, is_worse
 from unstuck.results import MODES, Gain, Mode
 
 TEST_SEED = 4_000_000

@@ -2,6 +2,9 @@
 
 A run's score for a seed is the mean over its late checkpoints, because a single final policy is as noisy as most
 differences between methods. The interval of an arm is over its seeds; that of the agent before, over episodes.
+
+The best of several checkpoints, seeds and arms is somewhat lucky. So it then plays fresh episodes, paired with the
+agent before's: the last test, by which it is handed over or not. A race has a test of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ from pathlib import Path
 
 from unstuck.agents import load_agent
 from unstuck.algorithms import continued_by, policy_of
+from unstuck.contender import MODE, choose, files_of, races_of
 from unstuck.numpy_policy import numpy_policy
+from unstuck.paired import gain, is_worse
 from unstuck.progress import Progress
 from unstuck.results import (
     MODES,
@@ -20,6 +25,7 @@ from unstuck.results import (
     ArmScores,
     Charges,
     CheckpointScores,
+    LastTest,
     Mode,
     Returns,
     Scores,
@@ -34,6 +40,10 @@ from unstuck.workspace import EnvMaker
 
 SCORES = Path("evaluate/scores.json")
 """In the run folder."""
+TEST_SEED = 2_000_000
+"""Seed of the first episode of the last test, beyond the first one that is scored."""
+LEVEL = 0.05
+"""One minus the confidence with which it must be better."""
 LONGEST = 10_000
 """Steps after which an episode is cut where the task sets no time limit: a good agent may never fall."""
 
@@ -94,7 +104,8 @@ def evaluate(run: Run, progress: Progress | None = None) -> Scores:
             draft.env_steps += steps
             cut += cuts
             bar.advance()
-        scores = _scores(run, returns)
+        scores, steps = last_test(run, _scores(run, returns))
+        draft.env_steps += steps
         scores.write(draft.folder / "scores.json")
     if cut:
         progress.say(f"evaluate: {cut} episodes were cut after {LONGEST} steps; {run.config.task.env}: {LIMIT_HINT}")
@@ -114,9 +125,11 @@ def _jobs(run: Run) -> list[_Scoring]:
 
 
 @one_thread()
-def episode_returns(root: str, mode: str, path: str, vecnormalize: str, episodes: int) -> tuple[list[float], int, int]:
+def episode_returns(
+    root: str, mode: str, path: str, vecnormalize: str, episodes: int, later: int = 0
+) -> tuple[list[float], int, int]:
     """In a worker process: the returns of `episodes` episodes, by seed, the environment steps they took, and how
-    many were cut."""
+    many were cut. `later` is by how much their seeds are beyond those that are scored."""
     end_with_parent()
     run = Run(root)
     make_env = EnvMaker(run.config.task)
@@ -125,7 +138,7 @@ def episode_returns(root: str, mode: str, path: str, vecnormalize: str, episodes
     trust = run.config.agent.trust
     agent = load_agent(Path(path), vecnormalize=Path(vecnormalize) if vecnormalize else None, trust=trust)
     actor = policy_of(agent, envs[0].observation_space, envs[0].action_space)
-    player, first = numpy_policy(actor) or actor, run.config.evaluate.seed
+    player, first = numpy_policy(actor) or actor, run.config.evaluate.seed + later
     traces = run_episodes(
         envs, player, range(first, first + episodes), deterministic=mode == "deterministic", keep=False,
         max_length=None if time_limit(envs[0]) else LONGEST,
@@ -157,3 +170,26 @@ def _scores(run: Run, returns: dict[_Scoring, tuple[float, ...]]) -> Scores:
     }
     algorithm = continued_by(load_agent(run.agent_path, trust=run.config.agent.trust))
     return Scores(env_id=run.config.task.env, algorithm=algorithm, before=Returns(**points[None, 0]), arms=arms)
+
+
+def last_test(run: Run, scores: Scores) -> tuple[Scores, int]:
+    """The scores with the last test of the best of what was trained, and the environment steps that it took: as many
+    pairs as the agent before has scored episodes. Untested stays what a race hands over, which has a test of its own,
+    and what does not return more than the agent before, because that is not handed over anyway."""
+    found = choose(scores) if scores.arms else None
+    if found is None or found.seed is None or races_of(run, scores):
+        return scores, 0
+    count, taken, returns = run.config.evaluate.before_episodes, 0, []
+    for agent, statistics in (files_of(run, found), (run.agent_path, run.vecnormalize_path)):
+        held, steps, _ = episode_returns(str(run.root), MODE, str(agent), str(statistics or ""), count, TEST_SEED)
+        returns.append(tuple(held))
+        taken += steps
+    point = next(c for c in scores.arms[found.arm].seeds[found.seed].checkpoints if c.trained == found.trained)
+    other = next(mode for mode in MODES if mode != MODE)
+    first = run.config.evaluate.seed + TEST_SEED
+    test = LastTest(
+        arm=found.arm, seed=found.seed, trained=found.trained, mode=MODE, level=LEVEL,
+        seeds=tuple(range(first, first + count)), returns=returns[0], before=returns[1],
+        over_before=gain(*returns, LEVEL), worse=is_worse(point.of(other), scores.before.of(other), LEVEL),
+    )  # fmt: skip
+    return scores.model_copy(update={"test": test}), taken

@@ -6,6 +6,8 @@ How it is chosen, by the scores of evaluation (deterministic actions, as agents 
    above its own.
 2. Of that arm the seed with the highest mean over its late checkpoints.
 3. Of that seed the late checkpoint with the highest mean return; of equal ones the last.
+4. It is handed over only if it passed the last test of evaluation: fresh paired episodes show that it is better than
+   the agent before, and it is not worse in sampled play. Else the agent before is.
 
 Where the run was a race, its own test chose already, within the budget of steps; of several seeds the one is taken
 whose test shows the largest gain. Evaluation has a say in one case: PPO was continued beside it with the whole budget,
@@ -19,41 +21,27 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from unstuck.contender import MODE, Chosen, choose, files_of, races_of, subject_of
 from unstuck.errors import RunError
 from unstuck.results import (
     BEFORE,
     CONTROL,
     DEPLOYED,
-    RACE,
     STATISTICS,
     VERDICT,
-    AgentScores,
-    Mode,
+    Gain,
     RaceVerdict,
     Returns,
     RunVerdict,
     Scores,
     Spread,
-    StageKey,
-    trainings,
 )
 from unstuck.run import Run, digest
 from unstuck.stages.evaluate import SCORES
 from unstuck.stats import Interval, difference_interval, mean_interval
-
-MODE: Mode = "deterministic"
-
-
-class Chosen(NamedTuple):
-    """The agent to use."""
-
-    arm: str
-    seed: int | None = None
-    trained: int = 0
 
 
 def hand_over(run: Run) -> RunVerdict | None:
@@ -68,11 +56,11 @@ def hand_over(run: Run) -> RunVerdict | None:
     if not scores.arms:
         return None
     raced = _raced(run, scores)
-    found, race = raced or (choose(scores), None)
+    found, race = raced or (_tested(scores), None)
     why = race.why if race else _why(scores, found)
     if race and (better := _control_instead(scores, found, race)):
         found, why = better
-    agent, statistics = _files(run, found)
+    agent, statistics = files_of(run, found)
     verdict = _verdict(run, scores, found, race, why, statistics is not None)
     if _is_there(run, verdict, agent, statistics):
         return verdict
@@ -92,7 +80,7 @@ def _verdict(
         chosen=found.arm, seed=found.seed, trained=found.trained, mode=MODE, subject=subject,
         returns={name: Spread.of(interval) for name, interval in _returns(scores).items()},
         differences={name: Spread.of(d) for name, d in differences(scores, subject).items()},
-        statistics=statistics, why=why, race=race,
+        statistics=statistics, why=why, race=race, test=None if race else scores.test,
     )  # fmt: skip
 
 
@@ -109,13 +97,10 @@ def _is_there(run: Run, verdict: RunVerdict, agent: Path, statistics: Path | Non
 
 def _raced(run: Run, scores: Scores) -> tuple[Chosen, RaceVerdict] | None:
     """What a race of the subject handed over; None where there was none."""
-    arm, found = subject_of(run, scores), []
-    for key, facts in trainings(run).items():
-        path = run.root / str(key) / RACE
-        if key.arm == arm and facts.budget == run.config.train.steps and path.exists():
-            found.append((RaceVerdict.read(path), facts.checkpoints[-1].trained))
+    found = [(RaceVerdict.read(path), facts.checkpoints[-1].trained) for facts, path in races_of(run, scores)]
     if not found:
         return None
+    arm = subject_of(run, scores)
     race, trained = max(found, key=lambda each: each[0].height)
     as_given = race.handed == "original" and race.noise == 1.0
     return (Chosen(BEFORE) if as_given else Chosen(arm, race.seed, trained)), race
@@ -142,26 +127,9 @@ def _control_instead(scores: Scores, found: Chosen, race: RaceVerdict) -> tuple[
     )
 
 
-def choose(scores: Scores) -> Chosen:
-    """The agent to use, as the head of this module says."""
-    means = {arm: scores.interval(arm, MODE).mean for arm in scores.arms}
-    best = max(means, key=lambda arm: (means[arm], arm != CONTROL))
-    if means[best] <= scores.interval_before(MODE).mean:
-        return Chosen(BEFORE)
-    seeds = scores.arms[best].seeds
-    seed = max(sorted(seeds), key=lambda s: seeds[s].score(MODE))
-    return Chosen(best, seed, _best_checkpoint(seeds[seed]))
-
-
-def _best_checkpoint(agent: AgentScores) -> int:
-    """Environment steps that it was trained for."""
-    return max(agent.checkpoints, key=lambda c: (float(np.mean(c.of(MODE))), c.trained)).trained
-
-
-def subject_of(run: Run, scores: Scores) -> str:
-    """The arm that the run is about: the configured one, else a guided one, else PPO continued."""
-    wanted = run.config.train.name or run.config.train.method
-    return wanted if wanted in scores.arms else (scores.guided or [CONTROL])[0]
+def _tested(scores: Scores) -> Chosen:
+    """The best of what was trained, if its last test shows that it is better; else the agent before."""
+    return Chosen(BEFORE) if scores.test is not None and not scores.test.passed else choose(scores)
 
 
 def differences(scores: Scores, subject: str) -> dict[str, Interval]:
@@ -178,17 +146,6 @@ def _returns(scores: Scores) -> dict[str, Interval]:
     return {BEFORE: scores.interval_before(MODE)} | {arm: scores.interval(arm, MODE) for arm in scores.arms}
 
 
-def _files(run: Run, found: Chosen) -> tuple[Path, Path | None]:
-    if found.arm == BEFORE:
-        return run.agent_path, run.vecnormalize_path
-    key = StageKey("train", found.arm, found.seed)
-    facts = trainings(run)[key]
-    file = next(c.file for c in reversed(facts.checkpoints) if c.trained == found.trained)
-    agent = run.root / str(key) / file
-    statistics = agent.with_suffix(".vecnormalize.pkl")
-    return agent, statistics if statistics.exists() else None
-
-
 def _copy(source: Path | None, target: Path) -> None:
     """In place of the target, whole or not at all; without a source, the target goes."""
     try:
@@ -203,10 +160,20 @@ def _copy(source: Path | None, target: Path) -> None:
 
 
 def _why(scores: Scores, found: Chosen) -> str:
+    test = scores.test
+    gain = "" if test is None else f"{_gain(test.over_before)} in {test.over_before.pairs} fresh paired episodes"
     if found.arm == BEFORE:
-        return "no arm has a higher mean return than the agent as it was given"
+        if test is None:
+            return "no arm has a higher mean return than the agent as it was given"
+        if not test.worse:
+            return f"the best of what was trained ({test.arm}) was not shown to be better: {gain}"
+        return f"the best of what was trained ({test.arm}, {gain}) is worse in sampled play"
     seeds, points = len(scores.arms[found.arm].seeds), len(scores.arms[found.arm].seeds[found.seed or 0].checkpoints)
     of = f"the best of {seeds} seeds" if seeds > 1 else "its only seed"
-    return (
-        f"the arm with the highest mean return, {of}, {'its best late checkpoint' if points > 1 else 'its last policy'}"
-    )
+    which = "its best late checkpoint" if points > 1 else "its last policy"
+    why = f"the arm with the highest mean return, {of}, {which}"
+    return f"{why}; better than before: {gain}" if gain else why
+
+
+def _gain(gain: Gain) -> str:
+    return f"{gain.mean:+.4g}" + ("" if gain.low is None else f", lower bound {gain.low:.4g},")

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from unstuck.contender import MODE, subject_of
 from unstuck.diagnosis import read_panel
 from unstuck.errors import RunError
 from unstuck.results import BEFORE, CONTROL, MODES, VERDICT, Gain, Mode, RunVerdict, Scores, trainings
 from unstuck.run import Run
-from unstuck.stages.handover import MODE, differences, subject_of
+from unstuck.stages.handover import differences
 from unstuck.stages.report.data import RunData, read_run
 from unstuck.stages.report.deploy import Use, use_of
 from unstuck.stages.report.words import arm_name, interval, number, plural

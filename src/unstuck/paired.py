@@ -1,4 +1,4 @@
-"""The statistics of the last test: what is better, and what is worse."""
+"""The statistics of a last test: what is better, and what is worse."""
 
 from __future__ import annotations
 
