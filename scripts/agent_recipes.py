@@ -55,6 +55,16 @@ class Recipe:
 
 TWO_LAYERS = {"net_arch": [64, 64]}
 SMALL = {"policy_kwargs": {"net_arch": [32, 32]}}
+DQN: dict[str, Any] = {
+    "learning_rate": 1e-3, "buffer_size": 50_000, "batch_size": 64, "learning_starts": 1000, "train_freq": 4,
+    "exploration_fraction": 0.1, "exploration_final_eps": 0.05, "target_update_interval": 500,
+    "policy_kwargs": TWO_LAYERS,
+}  # fmt: skip
+CONTINUOUS: dict[str, Any] = {
+    "buffer_size": 50_000, "batch_size": 128, "learning_starts": 1000, "train_freq": 32, "gradient_steps": 8,
+    "policy_kwargs": TWO_LAYERS,
+}  # fmt: skip
+"""SAC and TD3: small networks, a gradient step for every fourth step."""
 
 
 def better(task: str, seed: int = 1) -> Training:
@@ -202,11 +212,7 @@ RECIPES: tuple[Recipe, ...] = (
     # With a replay buffer.
     Recipe(
         "mountaincar-dqn-no-flag", "MountainCar-v0", "reward never seen",
-        Training(60_000, 1, {
-            "learning_rate": 1e-4, "buffer_size": 50_000, "batch_size": 32, "learning_starts": 1000, "train_freq": 4,
-            "exploration_fraction": 0.1, "exploration_final_eps": 0.05, "target_update_interval": 1000,
-            "policy_kwargs": TWO_LAYERS,
-        }, "DQN"),
+        Training(60_000, 1, DQN | {"learning_rate": 1e-4, "batch_size": 32, "target_update_interval": 1000}, "DQN"),
         "push_along", "scripted: pushes in the direction of motion",
         "Pushes right in nearly every step, which brakes its own swing, until time is up.",
         "Every step that it has ever seen paid -1 and none ended an episode: all actions are worth the same.",
@@ -215,10 +221,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         "mountaincar-sac-idle", "MountainCarContinuous-v0", "local optimum",
-        Training(20_000, 1, {
-            "buffer_size": 50_000, "batch_size": 128, "learning_starts": 1000, "train_freq": 32, "gradient_steps": 8,
-            "gamma": 0.999, "tau": 0.01, "policy_kwargs": TWO_LAYERS,
-        }, "SAC"),
+        Training(20_000, 1, CONTINUOUS | {"gamma": 0.999, "tau": 0.01}, "SAC"),
         "push_along", "scripted: pushes in the direction of motion",
         "Stands still at the bottom of the valley and saves the cost of pushing.",
         "Force costs at each step, and the flag's 100 was never seen: its noise changes sign at each step, so that the "
@@ -228,10 +231,9 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         "lunarlander-dqn-hover", "LunarLander-v3", "local optimum",
-        Training(60_000, 1, {
-            "learning_rate": 6.3e-4, "buffer_size": 50_000, "batch_size": 64, "learning_starts": 1000, "train_freq": 4,
-            "exploration_fraction": 0.12, "exploration_final_eps": 0.1, "target_update_interval": 250,
-            "policy_kwargs": TWO_LAYERS,
+        Training(60_000, 1, DQN | {
+            "learning_rate": 6.3e-4, "exploration_fraction": 0.12, "exploration_final_eps": 0.1,
+            "target_update_interval": 250,
         }, "DQN"),
         "heuristic_lander", "the controller that Gymnasium ships with the task (lunar_lander.heuristic)",
         "Takes out its speed and tilt, then hovers beside the pad a few tenths above the ground until time is up.",
@@ -241,11 +243,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         "frozenlake-dqn-lost", "FrozenLake8x8-v1", "reward never seen",
-        Training(30_000, 1, {
-            "learning_rate": 1e-3, "buffer_size": 30_000, "batch_size": 64, "learning_starts": 500, "train_freq": 4,
-            "exploration_fraction": 0.1, "exploration_final_eps": 0.05, "target_update_interval": 500,
-            "policy_kwargs": TWO_LAYERS,
-        }, "DQN"),
+        Training(30_000, 1, DQN | {"buffer_size": 30_000, "learning_starts": 500}, "DQN"),
         "planned", "value iteration on the task's table of transitions",
         "Wanders down the left side and falls into the hole at row 6, column 1 after some 130 steps.",
         "Every reward that it has ever seen was 0: all actions are worth the same.",
@@ -254,10 +252,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         "halfcheetah-td3-on-back", "HalfCheetah-v5", "local optimum",
-        Training(50_000, 1, {
-            "buffer_size": 50_000, "batch_size": 128, "learning_starts": 5000, "train_freq": 8, "gradient_steps": 2,
-            "policy_kwargs": TWO_LAYERS,
-        }, "TD3"),
+        Training(50_000, 1, CONTINUOUS | {"learning_starts": 5000, "train_freq": 8, "gradient_steps": 2}, "TD3"),
         Training(300_000, 1, normalize=True, norm_reward=True, task="HalfCheetah-v5"),
         "PPO, 300k steps, seed 1, with normalised observations and rewards",
         "Kicks itself over in the first 30 steps, lies on its back and thrashes to the end of the episode.",
@@ -268,10 +263,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         "mountaincar-td3-idle", "MountainCarContinuous-v0", "local optimum",
-        Training(20_000, 1, {
-            "buffer_size": 50_000, "batch_size": 128, "learning_starts": 1000, "train_freq": 32, "gradient_steps": 8,
-            "gamma": 0.999, "policy_kwargs": TWO_LAYERS,
-        }, "TD3"),
+        Training(20_000, 1, CONTINUOUS | {"gamma": 0.999}, "TD3"),
         "push_along", "scripted: pushes in the direction of motion",
         "Pushes right with a twenty-fifth of its force from the first step to the last, and stays at the bottom of the "
         "valley.",
@@ -282,11 +274,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         "taxi-dqn-no-passenger", "Taxi-v4", "local optimum",
-        Training(60_000, 1, {
-            "learning_rate": 1e-3, "buffer_size": 50_000, "batch_size": 64, "learning_starts": 1000, "train_freq": 4,
-            "exploration_fraction": 0.1, "exploration_final_eps": 0.05, "target_update_interval": 500,
-            "policy_kwargs": TWO_LAYERS,
-        }, "DQN"),
+        Training(60_000, 1, DQN, "DQN"),
         "planned", "value iteration on the task's table of transitions",
         "Drives south until a wall stops it, and goes on driving south until time is up: -1 for each of 200 steps.",
         "Picking up and dropping cost -10 in the wrong place, which is nearly everywhere, and the 20 for a delivery "

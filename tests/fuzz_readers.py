@@ -251,7 +251,8 @@ def _recordings(folder: Path) -> Iterator[Reader]:
     from unstuck.llm import Recordings, import_batch
     from unstuck.llm.bodies import read_body
     from unstuck.llm.ledger import Ledger
-    from unstuck.llm.recordings import Request, record
+    from unstuck.llm.recordings import record
+    from unstuck.llm.requests import Request
 
     store = Recordings(folder / "recordings")
     request = unstuck.llm.Request.of("What?")

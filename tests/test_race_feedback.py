@@ -15,7 +15,8 @@ from unstuck.errors import NoRecordingError
 from unstuck.explainers.llm.feedback import follow_up
 from unstuck.guidance import Guidance, Provenance
 from unstuck.llm import LLMConfig
-from unstuck.llm.recordings import Recordings, Request, record
+from unstuck.llm.recordings import Recordings, record
+from unstuck.llm.requests import Request
 from unstuck.pipeline import open_run
 from unstuck.race import feedback, spread
 from unstuck.results import RaceVerdict

@@ -36,7 +36,7 @@ VISITED = 4_000
 
 
 @dataclass(frozen=True)
-class Place:
+class Critical:
     """A step from which to search."""
 
     view: View
@@ -55,10 +55,10 @@ class Tried:
     in variables scaled to [-1, 1]. 0 where it is not asked for."""
 
 
-def places(views: Sequence[View], count: int) -> list[Place]:
+def places(views: Sequence[View], count: int) -> list[Critical]:
     """The largest falls of V, spread over the episodes: the largest of each episode first, then the second ones...
     Where the critic is flat, steps at even distances."""
-    ranked: list[tuple[int, float, Place]] = []
+    ranked: list[tuple[int, float, Critical]] = []
     for view in views:
         if view.td_error is None or not view.tension().any():
             continue
@@ -67,14 +67,14 @@ def places(views: Sequence[View], count: int) -> list[Place]:
         score = np.maximum(view.drops(SPAN), surprise).astype(np.float64)
         score[-1] = 0.0  # the end itself is too late to do anything
         found = peaks(score, count, max(SPAN, len(view) // 20))
-        ranked += [(rank, -score[t], Place(view, t, float(score[t]))) for rank, t in enumerate(found)]
+        ranked += [(rank, -score[t], Critical(view, t, float(score[t]))) for rank, t in enumerate(found)]
     ranked.sort(key=lambda r: (r[0], r[1], r[2].view.index, r[2].step))
     chosen = [place for _, _, place in ranked[:count]]
     if chosen:
         return chosen
     each = -(-count // len(views))
     evenly = [(v, int(t)) for v in views for t in np.linspace(0, len(v) - 1, each + 2)[1:-1]]
-    return [Place(v, t, 0.0) for v, t in evenly[:count]]
+    return [Critical(v, t, 0.0) for v, t in evenly[:count]]
 
 
 class SearchExplainer(Explainer):
@@ -150,7 +150,7 @@ class SearchExplainer(Explainer):
 
     @staticmethod
     def _advice(
-        place: Place, action: Action, hold: int, gain: str, name: str, found: Sequence[Place], card: TaskCard
+        place: Critical, action: Action, hold: int, gain: str, name: str, found: Sequence[Critical], card: TaskCard
     ) -> Advice:
         evidence = evidence_at(place.view, place.step, card)
         largest = max(p.fall for p in found)
@@ -207,7 +207,7 @@ class _Brancher:
         self.hold = HOLD_DISCRETE if describer.card.action.kind == "discrete" else HOLD_CONTINUOUS
 
     def run(
-        self, pool: BranchPool, episode: Episode, place: Place, candidates: Sequence[Action], seeds: Sequence[int]
+        self, pool: BranchPool, episode: Episode, place: Critical, candidates: Sequence[Action], seeds: Sequence[int]
     ) -> list[list[Tried]]:
         """What came of the agent's own way, then of each candidate, with each seed; branches with the same seed meet
         the same noise, whatever is tried."""
@@ -244,7 +244,7 @@ class _Brancher:
 
 
 def _best(
-    place: Place, candidates: Sequence[Action], outcomes: Sequence[Sequence[Tried]], horizon: int, card: TaskCard
+    place: Critical, candidates: Sequence[Action], outcomes: Sequence[Sequence[Tried]], horizon: int, card: TaskCard
 ) -> tuple[Action, int, str] | None:
     """The candidate that gains most true return over the agent's own way; where none changes the return, the one
     that leads farthest from where the agent has been. None where nothing gains."""
@@ -275,7 +275,7 @@ def _best(
     return action, hold, f"In a search, {words}"
 
 
-def _fall_words(place: Place) -> str:
+def _fall_words(place: Critical) -> str:
     value, t = place.view.value, place.step
     if value is None or place.fall <= 0:
         return "The agent's value shows no fall here; a state at an even distance."
@@ -287,7 +287,7 @@ def _fall_words(place: Place) -> str:
     return f"The step from here went worse than the agent expected by {number(place.fall)} (TD error)."
 
 
-def _diagnosis(found: Sequence[Place], advice: Sequence[Advice], sparse: bool) -> str:
+def _diagnosis(found: Sequence[Critical], advice: Sequence[Advice], sparse: bool) -> str:
     episodes = len({p.view.index for p in found})
     judged = "led farther from the states it has visited" if sparse else "gained return in short branches"
     where = "those where the agent's own value estimate falls most"

@@ -29,7 +29,8 @@ from unstuck.llm.batch import ImportSummary, export_batch, import_batch
 from unstuck.llm.budget import Budget, Spending, Usage, estimate_cost, estimate_request, estimate_tokens
 from unstuck.llm.coach import Answer, Coach
 from unstuck.llm.config import LLMConfig
-from unstuck.llm.recordings import Message, Recording, Recordings, Request, key_for
+from unstuck.llm.recordings import Recording, Recordings
+from unstuck.llm.requests import Message, Request, key_for
 
 __all__ = [
     "Answer", "Budget", "Coach", "ImportSummary", "LLMConfig", "Message", "Recording", "Recordings", "Request",

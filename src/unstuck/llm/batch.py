@@ -18,7 +18,8 @@ from unstuck.errors import LLMError
 from unstuck.llm.bodies import read_value
 from unstuck.llm.config import LLMConfig
 from unstuck.llm.pictures import data_url
-from unstuck.llm.recordings import LIVE, Message, Recording, Recordings, Request, record
+from unstuck.llm.recordings import LIVE, Recording, Recordings, record
+from unstuck.llm.requests import Message, Request
 
 Style = Literal["chat", "responses", "anthropic"]
 """Which service's batch file."""

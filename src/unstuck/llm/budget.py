@@ -14,7 +14,8 @@ from unstuck.llm.bodies import Body
 from unstuck.llm.config import LLMConfig
 from unstuck.llm.ledger import Call, Ledger, State
 from unstuck.llm.pictures import TOKENS as PICTURE_TOKENS
-from unstuck.llm.recordings import Recording, Recordings, Request
+from unstuck.llm.recordings import Recording, Recordings
+from unstuck.llm.requests import Request
 
 log = logging.getLogger(__name__)
 

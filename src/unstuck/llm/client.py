@@ -41,8 +41,9 @@ from unstuck.llm.config import PROTOCOLS, LLMConfig
 from unstuck.llm.failures import COMPATIBLE_KEY, explain, is_passing, redacted
 from unstuck.llm.http import Exchange, KeepingClient
 from unstuck.llm.raw import RawStore
-from unstuck.llm.recordings import LIVE, Message, Recording, Recordings, Request, record
+from unstuck.llm.recordings import LIVE, Recording, Recordings, record
 from unstuck.llm.replies import holds_object
+from unstuck.llm.requests import Message, Request
 
 _EXTRAS = ("anthropic", "google")
 """Providers with an extra of their own in this package."""

@@ -11,9 +11,10 @@ from pydantic import BaseModel
 from unstuck.errors import BudgetError, LLMError, NoRecordingError
 from unstuck.llm.budget import Budget, Usage
 from unstuck.llm.config import LLMConfig
-from unstuck.llm.recordings import Recording, Recordings, Request
+from unstuck.llm.recordings import Recording, Recordings
 from unstuck.llm.recovery import recover
 from unstuck.llm.replies import Check, Reading, read_reply, retry_prompt
+from unstuck.llm.requests import Request
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model

@@ -21,7 +21,7 @@ from unstuck.llm.bodies import Body, read_body
 from unstuck.llm.budget import Budget
 from unstuck.llm.ledger import Call, State
 from unstuck.llm.raw import RawStore
-from unstuck.llm.recordings import Request
+from unstuck.llm.requests import Request
 
 _COURIER = Path(__file__).with_name("courier.py")
 _UNSENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "ProxyError")

@@ -6,10 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from unstuck.llm.recordings import Message
+from unstuck.llm.requests import Message
 
 MOST = 0.01
 """Share of the numbers in a text that may differ."""

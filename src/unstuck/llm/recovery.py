@@ -9,8 +9,9 @@ from collections.abc import Callable
 from unstuck.llm.bodies import read_body
 from unstuck.llm.budget import Budget
 from unstuck.llm.raw import RawStore
-from unstuck.llm.recordings import LIVE, Recording, Recordings, Request, record
+from unstuck.llm.recordings import LIVE, Recording, Recordings, record
 from unstuck.llm.replies import holds_object
+from unstuck.llm.requests import Request
 
 Say = Callable[[str], None]
 

@@ -15,7 +15,7 @@ from unstuck.explainers.llm.facts import number
 from unstuck.explainers.llm.feedback import (
     MOST_VARIABLES,
     Guided,
-    Outcome,
+    OutcomeFacts,
     RuleFacts,
     TermFacts,
     Tried,
@@ -99,7 +99,7 @@ class Feedback:
         return Entry(one, one.plan(plan), guidance, rank=Rank(name=one.name, reason=reason))
 
 
-def outcome_of(track: Track, racing: Sequence[Entry], parent: Guidance) -> Outcome:
+def outcome_of(track: Track, racing: Sequence[Entry], parent: Guidance) -> OutcomeFacts:
     """What there is to tell of a rung: of all who were trained and measured."""
     deterministic = track.config.mode == MODES[0]
     views = views_of(track.space.episodes, track.space.describer)
@@ -108,7 +108,7 @@ def outcome_of(track: Track, racing: Sequence[Entry], parent: Guidance) -> Outco
     for entry in told:
         if entry.guidance is not None and entry.guidance not in guidances:
             guidances.append(entry.guidance)
-    return Outcome(
+    return OutcomeFacts(
         steps=max((e.trained for e in told), default=0),
         episodes=len(told[0].facts["measured"]) if told else 0,
         mode=track.config.mode,

@@ -79,7 +79,7 @@ class Guided:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class OutcomeFacts:
     """What there is to tell."""
 
     steps: int
@@ -111,7 +111,7 @@ def follow_up(recordings: Recordings, guidance: Guidance, text: str) -> Request 
 def ask_again(
     space: Workspace,
     guidance: Guidance,
-    outcome: Outcome,
+    outcome: OutcomeFacts,
     *,
     say: Callable[[str], None] = lambda _: None,
     model: Any = None,

@@ -15,7 +15,7 @@ from unstuck.episodes import EpisodeSet
 from unstuck.errors import RunError
 from unstuck.explainers.llm.selection import five, ranges_of
 from unstuck.llm import Recordings
-from unstuck.llm.recordings import Digest
+from unstuck.llm.requests import Digest
 from unstuck.rendering import draw_steps
 from unstuck.run import Run, digest, read_json, write_json
 from unstuck.views import View, peaks
