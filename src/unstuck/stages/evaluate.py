@@ -190,6 +190,7 @@ def last_test(run: Run, scores: Scores) -> tuple[Scores, int]:
     test = LastTest(
         arm=found.arm, seed=found.seed, trained=found.trained, mode=MODE, level=LEVEL,
         seeds=tuple(range(first, first + count)), returns=returns[0], before=returns[1],
-        over_before=gain(returns[0], returns[1], LEVEL), worse=is_worse(point.of(other), scores.before.of(other), LEVEL),
+        over_before=gain(returns[0], returns[1], LEVEL),
+        worse=is_worse(point.of(other), scores.before.of(other), LEVEL),
     )  # fmt: skip
     return scores.model_copy(update={"test": test}), taken
