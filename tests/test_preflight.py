@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
 
@@ -79,12 +80,26 @@ def test_caps_scale_with_a_small_budget_and_are_told(agent, tmp_path):
 def test_a_cap_that_was_asked_for_stays_and_the_sum_is_checked(agent, tmp_path):
     run = run_of(agent, tmp_path, train=TrainConfig(steps=12_000), verify=VerifyConfig(max_steps=9_000))
     with pytest.raises(
-        RunError, match=r"12,000 is too little.*collect may take 2,400 and .*verify may take 9,000.*15,848"
+        RunError, match=r"12,000 is too little.*collect may take 2,400 and .*verify may take 9,000.*18,4\d\d or more"
     ):
         preflight(run)
     with pytest.raises(RunError, match="each of 4 rounds may take 3,000"):
         preflight(run_of(agent, tmp_path / "b", train=TrainConfig(steps=12_000, rounds=4, n_envs=32)))
     preflight(run_of(agent, tmp_path / "c", train=TrainConfig(steps=3_000, method="ppo")))
+
+
+@pytest.mark.parametrize(
+    ("steps", "rounds", "verify"), [(3_000, 1, {}), (6_000, 1, {}), (9_000, 3, {}), (12_000, 1, {"max_steps": 9_000})]
+)
+def test_the_budget_that_is_named_is_enough(agent, tmp_path, steps, rounds, verify):
+    def check(steps, folder):
+        settings = {"train": TrainConfig(steps=steps, rounds=rounds), "verify": VerifyConfig(**verify)}
+        preflight(run_of(agent, tmp_path / folder, **settings))
+
+    with pytest.raises(RunError) as caught:
+        check(steps, "a")
+    enough = int(re.search(r"Raise --steps to ([\d,]+)", str(caught.value)).group(1).replace(",", ""))
+    check(enough, "b")
 
 
 def test_missing_packages_are_named(agent, tmp_path, monkeypatch):

@@ -219,7 +219,7 @@ else:
 class TrainConfig(_Config):
     """Refining the agent: with PPO where it learnt on-policy, else with its own algorithm (`replay`)."""
 
-    steps: int = Field(default=100_000, ge=1)
+    steps: int = Field(default=100_000, ge=1, le=10**12)
     """Budget of environment steps for each arm. Collecting and verifying count for the guided arm."""
     seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
     """One training run of each arm for each seed."""

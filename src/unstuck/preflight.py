@@ -14,7 +14,7 @@ from unstuck.errors import RunError, UnstuckError
 from unstuck.methods import METHODS, Setting
 from unstuck.run import Run
 
-COLLECT_SHARE, SEARCH_SHARE, VERIFY_SHARE = 5, 5, 3
+CAPS = {"collect": ("max_steps", 5), "verify": ("max_steps", 3), "explain": ("search_steps", 5)}
 """Of a small budget at most one step in so many goes into collecting, into the search, and into verifying."""
 
 
@@ -113,9 +113,7 @@ def scaled(run: Run) -> tuple[RunConfig, list[str]]:
         return config, []
     steps, notes = config.train.steps // config.train.rounds, []
     parts: dict[str, Any] = {}
-    caps = {"collect": ("max_steps", COLLECT_SHARE), "verify": ("max_steps", VERIFY_SHARE)}
-    if _explainer(config) == "search":
-        caps["explain"] = ("search_steps", SEARCH_SHARE)
+    caps = {name: cap for name, cap in CAPS.items() if name != "explain" or _explainer(config) == "search"}
     for name, (field, share) in caps.items():
         held, most = getattr(config, name), max(100, steps // share)
         usual = type(held).model_fields[field].default
@@ -134,6 +132,23 @@ def _explain_steps(config: RunConfig) -> int:
     if name == "search":
         return config.explain.search_steps
     return config.explain.mask_steps if name in ("statemask", "rice") else 0
+
+
+def _enough(run: Run, caps: dict[str, int], rollout: int) -> int:
+    """A budget that leaves a rollout to train. Caps that were lowered to fit a small one (`scaled`) rise with it."""
+    rounds, steps = run.config.train.rounds, run.config.train.steps
+    rising = {}
+    for name, (field, share) in CAPS.items():
+        held = getattr(run.config, name)
+        usual = type(held).model_fields[field].default
+        if caps.get(name) == getattr(held, field) == max(100, steps // rounds // share) < usual:
+            rising[name] = (share, usual)
+    while True:
+        risen = {n: min(usual, max(100, steps // rounds // share)) for n, (share, usual) in rising.items()}
+        needed = (sum((caps | risen).values()) + rollout) * rounds
+        if needed <= steps:
+            return steps
+        steps = needed
 
 
 def check_budget(run: Run) -> None:
@@ -156,7 +171,7 @@ def check_budget(run: Run) -> None:
     if left < rollout:
         of = f"each of {train.rounds} rounds may take {share:,} of them, of which" if train.rounds > 1 else "of these"
         taken = " and ".join(f"{name} may take {n:,}" for name, n in caps.items() if n)
-        enough = (sum(caps.values()) + rollout) * train.rounds
+        enough = _enough(run, caps, rollout)
         raise RunError(
             f"--train.steps {train.steps:,} is too little: {of} {taken}, and one rollout of training takes "
             f"{rollout:,}. Raise --steps to {enough:,} or more, or lower --collect.max-steps, --verify.max-steps, "
