@@ -19,9 +19,10 @@ test: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/unstuck bench benchmarks/suites/paper.toml && $(BIN)/unstuck bench benchmarks/suites/paper.toml --page docs/results.md
 
-# A quarter of an hour on two cores that do nothing else; writes docs/speed.md. One part: `... --only training`.
+# Half an hour on two cores that do nothing else; writes docs/speed.md. One section, in at most ten minutes:
+# `make speed SECTION=training`.
 speed: $(VENV)/.installed-dev
-	$(BIN)/python -W ignore -m benchmarks.speed
+	$(BIN)/python -W ignore -m benchmarks.speed $(if $(SECTION),--only $(SECTION))
 
 # Hours on one core; killed, it goes on. `python scripts/make_agents.py NAME` makes one.
 agents: $(VENV)/.installed-dev

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ Row = dict[str, Any]
 (lowest, highest), `limit` in the same unit, `note`; and what a section adds for its targets."""
 
 
-def side_by_side(arms: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+def side_by_side(arms: Mapping[Any, Callable[[], Any]], repeats: int) -> dict[Any, list[Any]]:
     """Arm → what it returned in each repeat. The arms take turns, so that a noisy machine slows all of them alike."""
-    found: dict[str, list[float]] = {name: [] for name in arms}
+    found: dict[Any, list[Any]] = {name: [] for name in arms}
     for _ in range(repeats):
         for name, arm in arms.items():
             found[name].append(arm())

@@ -8,31 +8,39 @@ import numpy as np
 from benchmarks.speed import machine
 from benchmarks.speed.rows import Row, faster, rate, side_by_side
 
-TASKS = ("Hopper-v5", "HalfCheetah-v5", "Walker2d-v5", "LunarLander-v3", "MountainCar-v0")
+TASKS = (
+    "Hopper-v5", "HalfCheetah-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5", "LunarLander-v3", "MountainCar-v0",
+)  # fmt: skip
 N_ENVS = 16
 
 
 def measure(repeats: int, quick: bool = False) -> list[Row]:
-    """Steps per second of what `make_vec_env` gives, beside SB3's DummyVecEnv."""
-    from unstuck.vecenvs import choose
-
+    """Steps per second of what `make_vec_env` can give, beside SB3's DummyVecEnv."""
     rows = []
+    seconds = 0.1 if quick else 0.7
     for env_id in TASKS[:1] if quick else TASKS:
-        env = _make(env_id)
-        choice = choose(env, env_id, None, "auto")
-        env.close()
-        arms: dict[str, Any] = {"dummy": lambda env_id=env_id: speed(_dummy(env_id), 0.1 if quick else 0.7)}
-        threads = [1, 2][: machine.cores()] if choice.backend == "envpool" else [1]
-        for n in threads:
-            arms[str(n)] = lambda env_id=env_id, n=n: speed(ours(env_id, n), 0.1 if quick else 0.7)
+        arms: dict[Any, Any] = {"dummy": lambda env_id=env_id: speed(_dummy(env_id), seconds)}
+        default, cases = _cases(env_id)
+        for case in cases:
+            arms[case] = lambda env_id=env_id, case=case: speed(ours(env_id, case[1], case[0]), seconds)
         found = side_by_side(arms, repeats)
         limit = 1 / machine.raw_step(env_id) if "-v5" in env_id else None
-        for n in threads:
-            what = f"{env_id}, {choice.backend}, {n} thread{'s' * (n > 1)}"
-            rows.append(
-                faster(what, "steps/s", found["dummy"], found[str(n)], limit and limit * n, note=choice.why or "")
-            )
+        for backend, n in cases:
+            what = f"{env_id}, {backend}, {n} thread{'s' * (n > 1)}"
+            note = "" if backend == default else "not used by default"
+            rows.append(faster(what, "steps/s", found["dummy"], found[backend, n], limit and limit * n, note=note))
     return rows
+
+
+def _cases(env_id: str) -> tuple[str, list[tuple[Any, int]]]:
+    """The backend that is used by default, and backends with numbers of threads."""
+    from unstuck.vecenvs import choose
+
+    env = _make(env_id)
+    default = choose(env, env_id, None, "auto").backend
+    backends = {default} | ({"mujoco"} if hasattr(env.unwrapped, "model") else set())
+    env.close()
+    return default, [(b, n) for b in sorted(backends) for n in ([1] if b == "gymnasium" else [1, 2][: machine.cores()])]
 
 
 def _make(env_id: str) -> Any:
@@ -48,11 +56,11 @@ def _dummy(env_id: str) -> Any:
     return DummyVecEnv([lambda: Monitor(_make(env_id)) for _ in range(N_ENVS)])
 
 
-def ours(env_id: str, threads: int) -> Any:
+def ours(env_id: str, threads: int, backend: Any = "auto") -> Any:
     """What training uses, 16 environments of it."""
     from unstuck.vecenvs import make_vec_env
 
-    return make_vec_env(lambda: _make(env_id), env_id, None, N_ENVS, "auto", threads, seed=0)
+    return make_vec_env(lambda: _make(env_id), env_id, None, N_ENVS, backend, threads, seed=0)
 
 
 def speed(venv: Any, seconds: float) -> float:
