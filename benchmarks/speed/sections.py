@@ -66,6 +66,10 @@ def _verification(rows: list[Row]) -> list[Verdict]:
     return found
 
 
+def _evaluation(rows: list[Row]) -> list[Verdict]:
+    return [(f"{r['what']}: less than {r['target']:.0%} of training", r["ratio"] < r["target"]) for r in rows]
+
+
 def _memory(rows: list[Row]) -> list[Verdict]:
     return [(f"{r['what']}: less than {r['limit']:,} MiB", r["ours"] < r["limit"]) for r in rows]
 
@@ -99,7 +103,9 @@ SECTIONS = {
         "What guidance adds to a vector step of 16 environments (Hopper-v5), measured inside of a real training, and "
         "which share of the steps per second that costs. Executed pieces cover matching and substitution; the loss of "
         "imitation comes on top where it is used. `without` is the time of a vector step in all without guidance, its "
-        "share of the update included.",
+        "share of the update included. Most of what execution costs is a fixed number of numpy calls for a vector "
+        "step, whatever the number of pieces: it is a smaller share where simulation takes longer, as of Ant and "
+        "Humanoid, or where more environments share a vector step.",
         ("without", "guidance adds", "share lost", "limit"), _guidance, "benchmarks.speed.guiding", 3, True,
     ),
     "verification": Section(
@@ -107,6 +113,13 @@ SECTIONS = {
         "Branches of the simulator per second, many at once beside one at a time, and what restoring a state costs, in "
         "steps of simulation.",
         ("one at a time", "ours", "ratio", "limit"), _verification, "benchmarks.speed.verification", 3,
+    ),
+    "evaluation": Section(
+        "Evaluation",
+        "Seconds of evaluating beside those of training, both stages as they come but on one core: the late "
+        "checkpoints of a seed and the agent before, greedy and sampled, in a task whose episodes all last for 1,000 steps. The "
+        "number of its steps does not depend on how long training was, so that its share falls with the budget.",
+        ("training", "evaluation", "share", "limit"), _evaluation, "benchmarks.speed.evaluating", 1, True,
     ),
     "memory": Section(
         "Memory",
