@@ -117,8 +117,9 @@ SECTIONS = {
     "evaluation": Section(
         "Evaluation",
         "Seconds of evaluating beside those of training, both stages as they come but on one core: the late "
-        "checkpoints of a seed and the agent before, greedy and sampled, in a task whose episodes all last for 1,000 steps. The "
-        "number of its steps does not depend on how long training was, so that its share falls with the budget.",
+        "checkpoints of a seed and the agent before, greedy and sampled, in a task whose episodes all last for 1,000 "
+        "steps. The number of its steps does not depend on how long training was, so that its share falls with the "
+        "budget.",
         ("training", "evaluation", "share", "limit"), _evaluation, "benchmarks.speed.evaluating", 1, True,
     ),
     "memory": Section(
