@@ -27,6 +27,7 @@ speed: $(VENV)/.installed-dev
 # Hours on one core; killed, it goes on. `python scripts/make_agents.py NAME` makes one.
 agents: $(VENV)/.installed-dev
 	$(BIN)/python scripts/make_agents.py
+	$(BIN)/python scripts/make_pixel_agent.py
 
 # Faults of a language model's service (minutes; into docs/llm.md), then kills, damages and environments that misbehave
 # (an hour or more on two cores; docs/faults.md). One part of these: `python -m benchmarks.faults --only kills --count 20`.
