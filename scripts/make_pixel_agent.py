@@ -3,9 +3,9 @@
     python scripts/make_pixel_agent.py [FILE.zip]       # runs/agents/pong-pixels-dead.zip
 
 PPO with RL Zoo's settings for Atari, but a learning rate of 2.5e-2 in place of 2.5e-4, for two updates (2,048 steps, 12
-seconds of a core). All units of its convolutions are then silent, whatever it sees, and pass no gradient: it returns what
-random actions do, and no training of this network can bring it to look. Its last hidden layer has 64 units in place of
-512, so that the file has 1.3 MB.
+seconds of a core). All units of its first convolution are then silent, whatever it sees, and pass no gradient: it
+returns what random actions do, and no training of this network can bring it to look. Its last hidden layer has 64 units
+in place of 512, so that the file has 1.3 MB.
 """
 
 from __future__ import annotations
