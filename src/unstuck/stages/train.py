@@ -294,7 +294,7 @@ def _warn_if_unguided(jobs: list[Job], progress: Progress) -> None:
             continue
         if not job.plan.advice(job.guidance) and not job.plan.reward_terms(job.guidance):
             progress.warn(
-                f"nothing in the guidance applies to {job.arm!r}: it will train as plain PPO does "
+                f"nothing in the guidance applies to {job.arm!r}: it trains without any "
                 "(all advice was dropped, disabled, or found harmful)"
             )
             return
