@@ -54,6 +54,11 @@ def test_a_missing_key_or_an_unknown_model_is_known_before_collecting(agent, tmp
     assert not (tmp_path / "other" / "collect").exists()
 
 
+def test_none_is_no_model(agent, tmp_path):
+    assert LLMConfig(model="none") == LLMConfig()
+    preflight(run_of(agent, tmp_path, llm=LLMConfig(model="none")))
+
+
 def test_what_is_recorded_needs_no_key(agent, tmp_path):
     run = run_of(agent, tmp_path, llm=LLMConfig(model="openai:gpt-5"))
     run.recordings_path.mkdir()

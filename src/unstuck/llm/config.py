@@ -42,7 +42,7 @@ class LLMConfig(BaseModel):
         default="",
         description="Model to ask: 'openai:NAME', 'openai-responses:NAME', 'anthropic:NAME', 'google:NAME' or any "
         "other name that pydantic-ai knows; with a base URL, the name the server knows it by; 'recorded' replays "
-        "recorded replies and touches no network; empty for no language model.",
+        "recorded replies and touches no network; 'none', or empty, for no language model.",
     )
     models: tuple[str, ...] = Field(
         default=(), description="Further models: asked where the first one fails, or all of them (see ask)."
@@ -114,6 +114,11 @@ class LLMConfig(BaseModel):
         description="How the form of the reply is asked for. schema: by the service's JSON schema mode. tool: as a "
         "tool's arguments. text: in words only. auto: what the model is known to support, else text.",
     )
+
+    @field_validator("model")
+    @classmethod
+    def _none(cls, model: str) -> str:
+        return "" if model == "none" else model
 
     @field_validator("base_url")
     @classmethod
