@@ -14,7 +14,7 @@ _BOUNDS: dict[str, Range] = {
     "n_steps": (1, 1e6), "batch_size": (1, 1e7), "n_epochs": (1, 1e4), "n_envs": (1, 1e5), "train_freq": (1, 1e6),
     "gradient_steps": (-1, 1e3), "buffer_size": (1, 1e8), "learning_starts": (0, 1e9), "num_timesteps": (0, 1e13),
     "target_update_interval": (1, 1e9), "sde_sample_freq": (-1, 1e9), "action_noise": (0.0, 10.0),
-    "top_quantiles_to_drop_per_net": (0, 1e3),
+    "top_quantiles_to_drop_per_net": (0, 1e3), "seed": (-1.0, 2.0**32),
 }  # fmt: skip
 """The widest ranges in which anybody trains, and more."""
 _ANY: Range = (-1e9, 1e9)
