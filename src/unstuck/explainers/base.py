@@ -75,7 +75,15 @@ class Explainer(ABC):
 
     @abstractmethod
     def explain(self) -> Explanation:
-        """What it finds. Anything may be raised that is an UnstuckError; it reaches the user."""
+        """What it finds.
+
+        Returns:
+            guidance over the named variables of `space.describer`, whose `variables` turns observations (T + 1, ...) of
+            an episode into (T + 1, V); evidence by index and step of `space.episodes`. And the environment steps taken.
+
+        Raises:
+            UnstuckError: one of its kinds, which reaches the user as it is; what to do is in its words.
+        """
 
     def announce(self) -> str:
         """What it is about to do, beside the progress bar."""
