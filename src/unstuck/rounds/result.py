@@ -101,7 +101,7 @@ def _warnings(done: list[Trained]) -> list[str]:
         if one.unguided and one.job.plan.guided:
             texts = (
                 "nothing in its guidance could be used (none given, dropped, disabled, or found harmful), so it "
-                "trained as plain PPO does",
+                "trained without guidance",
             )
         found += [f"round {one.number}: {text}" for text in texts]
     return found

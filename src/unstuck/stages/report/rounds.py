@@ -38,4 +38,4 @@ def _used(told: RoundFacts) -> str:
     found = [f"{told.advice} of {words.plural(told.of, 'piece')} of advice"] if told.of else []
     if told.terms:
         found.append(words.plural(told.terms, "reward term"))
-    return " and ".join(found) if told.advice or told.terms else "nothing: it trained as plain PPO does"
+    return " and ".join(found) if told.advice or told.terms else "nothing: it trained without guidance"
