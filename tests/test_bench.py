@@ -272,7 +272,7 @@ def test_a_job_that_travels_leaves_the_same_behind(tmp_path: Path, agent: Path, 
 
     def far(jobs: list[pool.BenchJob], *_: object) -> object:
         for job in jobs:
-            pool._elsewhere(travelling, job, pool.pack_run(job))
+            pool.elsewhere(travelling, job, pool.pack_run(job))
             outcome = travelling.get()
             pool.unpack(outcome, job)  # type: ignore[arg-type]
             yield outcome

@@ -94,7 +94,7 @@ def finished(root, found: Scores, normalize=False):
             run.manifest.stages[f"train/{arm}/{seed}"] = StageRecord(
                 fingerprint="f", finished="2026-01-02T03:04:05+00:00", seconds=1.0, facts=facts.as_json()
             )
-    run._save()
+    run.configure(run.config)
     (run.root / SCORES).parent.mkdir()
     found.write(run.root / SCORES)
     return run
@@ -267,7 +267,7 @@ def test_watch_shows_a_run_before_and_after_side_by_side(tmp_path, capsys):
     run.manifest.stages["train/unstuck/1"] = StageRecord(
         fingerprint="f", finished="2026-01-02T03:04:05+00:00", seconds=1.0, facts=facts.as_json()
     )
-    run._save()
+    run.configure(run.config)
     (run.root / SCORES).parent.mkdir()
     scores(unstuck=[points(9)]).write(run.root / SCORES)
     hand_over(run)

@@ -219,7 +219,7 @@ def scored_run(folder: Path, chosen: str = "unstuck", **task: object):
     run.manifest.stages["train/unstuck/1"] = StageRecord(
         fingerprint="f", finished="2026-01-02T03:04:05+00:00", seconds=1.0, facts=facts.as_json()
     )
-    run._save()
+    run.configure(run.config)
     (run.root / "evaluate").mkdir()
     scores(unstuck=[points(9.0 if chosen == "unstuck" else -99.0)]).write(run.root / SCORES)
     hand_over(run)

@@ -437,7 +437,7 @@ def test_a_lucky_return_is_no_reason_to_try_nothing_else() -> None:
 
     def goes_on() -> str:
         track_ = _Bottom(curves)
-        return Contest(track_, [trunk, lucky], [late], rungs, trunk_first=False)._try_late(lucky).name
+        return Contest(track_, [trunk, lucky], [late], rungs, trunk_first=False).try_late(lucky).name
 
     assert goes_on() == "afresh"
     curves["guidance"] = Curve("guidance", 32_000, 2080.0, 200.0, 0.02, 0.002)  # its training says so too
@@ -457,7 +457,7 @@ def test_a_rise_that_may_be_noise_outbids_nobody_on_a_long_budget(slope: float, 
     track_ = _Bottom(curves)
     track_.episode = episode
     rungs = Rungs(entered=1, first=8_000, episodes=2)
-    assert Contest(track_, [trunk], [late], rungs, trunk_first=False, bottom_first=True)._decide()[0].name == goes_on
+    assert Contest(track_, [trunk], [late], rungs, trunk_first=False, bottom_first=True).decide()[0].name == goes_on
 
 
 @pytest.mark.parametrize(
@@ -480,7 +480,7 @@ def test_a_flat_trunk_leaves_the_way_to_what_is_not_clearly_below(
         }
     )
     rungs = Rungs(entered=2, first=12_000, episodes=2)
-    assert Contest(track_, [trunk, other], [], rungs, trunk_first=False)._treated(trunk).name == goes_on
+    assert Contest(track_, [trunk, other], [], rungs, trunk_first=False).treated(trunk).name == goes_on
 
 
 def test_plain_ppo_that_won_a_rung_can_be_followed_by_the_best_of_the_others() -> None:
@@ -549,7 +549,7 @@ def test_what_begins_from_the_bottom_is_tried_one_after_the_other(
     )
     trunk, *late = (entry(name) for name in track_.curves)
     rungs = Rungs(entered=1, first=16_000, episodes=2)
-    found = Contest(track_, [trunk], late, rungs, trunk_first=False)._try_late(trunk)
+    found = Contest(track_, [trunk], late, rungs, trunk_first=False).try_late(trunk)
     assert found.name == goes_on
     assert list(track_.steps) == trained
     assert [e.name for e in (trunk, *late) if e.rank.status == "dropped"] == [
@@ -742,10 +742,10 @@ def test_noise_is_turned_down_where_sampled_play_is_better_for_it(
 
 def test_of_the_agent_as_it_was_given_more_is_asked() -> None:
     noisy = {1.0: [1.0, 9.0, 2.0], 0.1: [4.0, 2.0, 7.0]}
-    assert quiet._best(noisy, proven=False) == 0.1
-    assert quiet._best(noisy, proven=True) == 1.0
-    assert quiet._best({1.0: [1.0, 2.0], 0.1: [4.0, 5.1]}, proven=True) == 0.1
-    assert quiet._best({1.0: [1.0], 0.1: [4.0]}, proven=True) == 1.0
+    assert quiet.best_share(noisy, proven=False) == 0.1
+    assert quiet.best_share(noisy, proven=True) == 1.0
+    assert quiet.best_share({1.0: [1.0, 2.0], 0.1: [4.0, 5.1]}, proven=True) == 0.1
+    assert quiet.best_share({1.0: [1.0], 0.1: [4.0]}, proven=True) == 1.0
 
 
 def test_what_is_handed_over_loads_without_unstuck(raced: Run) -> None:

@@ -68,7 +68,7 @@ def enter(run: Run, stage: str, env_steps=0, seconds=1.0, **facts) -> None:
     run.manifest.stages[stage] = StageRecord(
         fingerprint="f", finished="2026-01-02T03:04:05+00:00", seconds=seconds, env_steps=env_steps, facts=facts
     )
-    run._save()
+    run.configure(run.config)
 
 
 def add_episodes(run: Run, steps=60) -> None:

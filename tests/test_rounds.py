@@ -280,7 +280,7 @@ def test_a_round_without_room_ends_the_training_and_is_told(tmp_path: Path, agen
         unstuck.train(run)
     run.configure(settings(agent, steps=2 * (spent + ROLLOUT)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("unstuck.rounds._settings", longer)
+        patch.setattr("unstuck.rounds.round_settings", longer)
         unstuck.train(run)
     result = info(run)
     assert len(result["rounds"]) == 1
@@ -288,7 +288,7 @@ def test_a_round_without_room_ends_the_training_and_is_told(tmp_path: Path, agen
     assert sum(result["charged"].values()) <= 2 * (spent + ROLLOUT)
 
 
-def longer(*args: Any, real: Any = rounds._settings) -> RunConfig:
+def longer(*args: Any, real: Any = rounds.round_settings) -> RunConfig:
     """Settings of later rounds in which collecting alone takes more than there is."""
     config = real(*args)
     collecting = config.collect.model_copy(update={"episodes": 400, "max_steps": 5_000})
@@ -316,7 +316,7 @@ def test_seeds_ask_a_live_model_one_after_the_other(tmp_path: Path, agent: Path)
     fcntl = pytest.importorskip("fcntl", reason="such locks are POSIX's")
     for model, held in (("openai:some", True), ("recorded", False)):
         run = open_run(settings(agent, llm={"model": model}), tmp_path / f"run-{held}")
-        with rounds._one_at_a_time(run):
+        with rounds.one_at_a_time(run):
             path = run.recordings_path / ".lock"
             assert path.exists() is held
             if held:
@@ -397,7 +397,7 @@ def test_a_bench_variant_in_rounds_at_home_and_on_another_machine(tmp_path: Path
 
     def far(jobs: list[pool.BenchJob], *_: object) -> Any:
         for job in jobs:
-            pool._elsewhere(travelling, job, pool.pack_run(job))
+            pool.elsewhere(travelling, job, pool.pack_run(job))
             outcome = travelling.get()
             pool.unpack(outcome, job)
             yield outcome

@@ -77,7 +77,7 @@ def _on_ray(jobs: Sequence[BenchJob], workers: int, address: str | None) -> Iter
             # Workers that ask for no core are all put on one machine; and joblib makes no pool for a single worker.
             core = {"num_cpus": 1 if count > 1 else 0.5}
             with parallel_config(backend="ray", n_jobs=max(2, count), ray_remote_args=core):
-                Parallel(batch_size=1)(delayed(_elsewhere)(queue, job, pack_run(job)) for job in jobs)
+                Parallel(batch_size=1)(delayed(elsewhere)(queue, job, pack_run(job)) for job in jobs)
         except BaseException as error:
             problem.append(error)
 
@@ -101,7 +101,7 @@ def _on_ray(jobs: Sequence[BenchJob], workers: int, address: str | None) -> Iter
     queue.shutdown()
 
 
-def _elsewhere(queue: Any, job: BenchJob, parcel: bytes) -> str:
+def elsewhere(queue: Any, job: BenchJob, parcel: bytes) -> str:
     """On a machine of the cluster: unpack the run folder, do the job in it, send back what it wrote."""
     with tempfile.TemporaryDirectory(prefix="unstuck-") as folder:
         root, recordings = Path(folder) / "run", Path(folder) / "recordings"

@@ -63,7 +63,7 @@ class Contest:
 
     def run(self) -> Contested:
         """Who trains with what is left, and who could go on in its place."""
-        winner, base = self._decide()
+        winner, base = self.decide()
         raced = [e for e in self.early if e is not winner and e.points]
         if winner is self.trunk:
             rivals = sorted(raced, key=self.track.heading, reverse=True)[:1]
@@ -71,7 +71,8 @@ class Contest:
             rivals = [e for e in raced if e is base or e is self.trunk]
         return Contested(winner, rivals, [e for e in self.late if not e.points and e is not winner])
 
-    def _decide(self) -> tuple[Entry, Entry]:
+    def decide(self) -> tuple[Entry, Entry]:
+        """Who trains with what is left, and the best of those that go on from the agent."""
         track, trunk = self.track, self.trunk
         if self.trunk_first and len(self.early) + len(self.late) > 1:
             track.train([trunk], self.rungs.first)
@@ -83,13 +84,13 @@ class Contest:
         if self.bottom_first and self.late:
             # One look at the trunk, because it is in every race, and in the last test.
             track.train([trunk], min(self.rungs.first, -(-SHORTEST // track.quantum) * track.quantum))
-            if (winner := self._try_late(trunk)) is not trunk:
+            if (winner := self.try_late(trunk)) is not trunk:
                 for entry in self.early[1:]:
                     entry.out(f"not tried: {winner.name} has more to come than {trunk.name}")
                 return winner, trunk
             return self._halve(), trunk
         base = self._halve()
-        return (self._try_late(base) if self.late else base), base
+        return (self.try_late(base) if self.late else base), base
 
     def _halve(self) -> Entry:
         """Successive halving among those that go on from where the agent is; returns the best."""
@@ -102,7 +103,7 @@ class Contest:
                 racing = self._answered(racing)
             racing = track.drop(racing, survivors, f"rung {number + 1}")
             if survivors == 1:
-                racing = [self._treated(racing[0])]
+                racing = [self.treated(racing[0])]
             track.show(f"rung {number + 1} of {len(self.rungs.survivors)}")
         return racing[0]
 
@@ -116,7 +117,7 @@ class Contest:
         self.track.train([newcomer], self.rungs.stop(0))
         return [*racing, newcomer]
 
-    def _treated(self, best: Entry) -> Entry:
+    def treated(self, best: Entry) -> Entry:
         """Who goes on where plain PPO came out best, but does not surely get on: nothing is lost by a treatment that
         was beaten by little, because most of them lose something at first, and plain PPO may still be asked for
         again."""
@@ -141,7 +142,7 @@ class Contest:
             return True
         return climbs(curve, before, error, self.track.total)
 
-    def _try_late(self, base: Entry) -> Entry:
+    def try_late(self, base: Entry) -> Entry:
         """What begins from the bottom is tried where nothing else gets the agent moving, one after the other, each
         given the time that it takes to show; returns who goes on. They are not compared with each other: what keeps
         half of the old weights is ahead at first, and behind in the end."""

@@ -56,7 +56,7 @@ def quieted(track: Track, who: str, agent: Path, *, count: int, proven: bool = F
     def work(draft: Path) -> dict[str, Any]:
         given = load_agent(agent)
         found, taken = _try(track, given, seeds, shares)
-        best = _best(found, proven)
+        best = best_share(found, proven)
         if best != 1.0:
             _save(track, _with(track, given, best), draft)
         return {"returns": {f"{share:g}": r for share, r in found.items()}, "share": best, "taken": taken}
@@ -88,7 +88,7 @@ def _with(track: Track, agent: Agent, share: float) -> Agent | None:
     return agent if share == 1.0 else quieter(agent, track.space.spaces[1], share)
 
 
-def _best(found: dict[float, list[float]], proven: bool) -> float:
+def best_share(found: dict[float, list[float]], proven: bool) -> float:
     """The share with the highest mean; of equal ones the larger."""
     best = max(found, key=lambda share: (float(np.mean(found[share])), share))
     if proven and best != 1.0:

@@ -143,7 +143,7 @@ def _next(run: Run, job: Job, done: list[Trained], model: Any) -> Trained:
     collect(later)
     if share - later.record("collect").env_steps < Workspace(run).quantum:
         raise NoRoomError(f"collecting took its share of the budget, {share} environment steps.")  # ask nobody
-    with _one_at_a_time(later):
+    with one_at_a_time(later):
         explain(later, model=model)
     verify(later)
     (planned,) = training.plan_jobs(later)
@@ -167,7 +167,7 @@ def _open(run: Run, job: Job, last: Trained, number: int, share: int, trained: i
         held = Run(folder)
         if digest(held.agent_path, held.vecnormalize_path) != digest(agent, files.get("vecnormalize")):
             shutil.rmtree(folder)
-    later = Run.create(folder, _settings(run.config, job.seed, number, share, agent), files)
+    later = Run.create(folder, round_settings(run.config, job.seed, number, share, agent), files)
     before = run.manifest.round.trained if run.manifest.round else _trained_steps(run)
     outer = os.path.relpath(run.root, folder)
     later.manifest.round = Round(number=number, outer=outer, trained=before and before + trained)
@@ -180,7 +180,7 @@ def _trained_steps(run: Run) -> int | None:
     return int(steps) if steps else None
 
 
-def _settings(config: RunConfig, seed: int, number: int, share: int, agent: Path) -> RunConfig:
+def round_settings(config: RunConfig, seed: int, number: int, share: int, agent: Path) -> RunConfig:
     """The run's own, but for the agent, the budget and the seeds."""
     more = SEEDS * (number - 1)
     collect = config.collect.model_copy(update={"seed": config.collect.seed + more})
@@ -202,7 +202,7 @@ def _spread_checkpoints(later: Run, planned: Job, before: int, late_share: float
 
 
 @contextlib.contextmanager
-def _one_at_a_time(later: Run) -> Iterator[None]:
+def one_at_a_time(later: Run) -> Iterator[None]:
     """Seeds that train side by side ask a live model one after the other, so that each sees what the others have
     spent. Where the system has no such locks (Windows), each may have one call under way."""
     try:
