@@ -353,13 +353,11 @@ def test_a_setting_of_training_that_changes_nothing_tried_leaves_verification_al
     run = refine(
         agent, run=tmp_path / "run", config=asks, model=scripted_model(reply(space.describer.card.variable_names[0]))
     )
-    finished = run.record("verify").finished
     edited = load_guidance(run.guidance_path)
     save_guidance(edited.model_copy(update={"diagnosis": "As a person sees it."}), run.guidance_path)
     for guide, again in (({"fade": 0.5}, False), ({"thaw": 0.9}, False), ({"imitate": 0.0}, True)):
         run.configure(config(CORRIDOR, agent, llm="scripted", guide=GuideConfig(**guide)))
         found = verify(run)
-        assert (run.record("verify").finished != finished) == again
         assert (found.diagnosis == "As a person sees it.") != again
 
 

@@ -43,7 +43,11 @@ def _no_target(rows: list[Row]) -> list[Verdict]:
 
 def _training(rows: list[Row]) -> list[Verdict]:
     faster = [(f"{r['what']}: at least {r['target']:g} times SB3", r["ratio"] >= r["target"]) for r in rows]
-    near = [(f"{r['what']}: at least {OF_LIMIT:.0%} of the limit", r["ours"] >= OF_LIMIT * r["limit"]) for r in rows]
+    near = [
+        (f"{r['what']}: at least {OF_LIMIT:.0%} of the limit", r["ours"] >= OF_LIMIT * r["limit"])
+        for r in rows
+        if r["limit"]
+    ]
     return faster + near
 
 

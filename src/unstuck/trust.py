@@ -163,7 +163,7 @@ def _make_key(path: Path) -> bytes:
         with os.fdopen(handle, "wb") as file:
             file.write(secrets.token_bytes(_KEY_BYTES))
         try:
-            if path.exists():  # too short: damaged
+            if _damaged(path):
                 os.replace(partial, path)
             else:
                 os.link(partial, path)  # of two processes, the first one's key is the key
@@ -180,6 +180,14 @@ def _make_key(path: Path) -> bytes:
             f"cannot write {path}: {error.strerror or error}. What a run may import or send is sealed with a key kept "
             f"there; set {STATE_VARIABLE} to a folder that you can write"
         ) from error
+
+
+def _damaged(path: Path) -> bool:
+    """Whether there is a key that is none: another process may have made a whole one by now."""
+    try:
+        return len(path.read_bytes()) < _KEY_BYTES
+    except FileNotFoundError:
+        return False
 
 
 def confirmed(found: Mapping[str, Any]) -> bool:
