@@ -1,0 +1,599 @@
+"""The decisions of a race: who enters, who goes on, what is handed over, by numbers that are given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from unstuck.config import TREATMENTS as NAMES
+from unstuck.config import RaceConfig, TrainConfig
+from unstuck.errors import RunError
+from unstuck.guidance import Term
+from unstuck.guide.plan import Plan
+from unstuck.paired import gain, is_better, is_worse
+from unstuck.race import contest as contests
+from unstuck.race import track
+from unstuck.race.competitors import TREATMENTS, competitor
+from unstuck.race.contest import Contest
+from unstuck.race.entering import Signs, entries, named
+from unstuck.race.entry import Entry
+from unstuck.race.finals import Finals, standing
+from unstuck.race.finish import ahead_of, finish, kept
+from unstuck.race.quiet import Quiet
+from unstuck.race.reserve import reserve
+from unstuck.race.schedule import Curve, Rungs, climbs, forecast, plan_rungs, rank, slope_of
+from unstuck.race.screen import screen, words
+from unstuck.views import View
+
+# ------------------------------------------------------------------------------------------------------- schedule
+
+
+def test_losers_take_no_more_than_their_share() -> None:
+    for budget in (20_000, 100_000, 500_000):
+        for episode in (50, 1000):
+            rungs = plan_rungs(budget, 2048, episode, 8, share=0.3, shortest=min(8000, budget // 16))
+            assert rungs.wasted(episode) <= 0.3 * budget
+            if rungs.entered > 1:
+                assert rungs.survivors[-1] == 1
+                assert rungs.first % 2048 == 0
+    assert plan_rungs(500_000, 2048, 1000, 8, share=0.3, shortest=8000).entered > 3
+    assert plan_rungs(100_000, 2048, 1000, 8, share=0.3, shortest=6250).entered >= 2
+
+
+def test_a_first_rung_is_no_longer_than_it_need_be() -> None:
+    rungs = plan_rungs(500_000, 2048, 1000, 2, share=0.3, shortest=16_000)
+    assert 16_000 <= rungs.first <= 32_000
+
+
+def test_steps_of_losers_are_counted_by_hand() -> None:
+    rungs = Rungs(entered=4, first=1000, episodes=2)
+    assert rungs.survivors == (2, 1)
+    # Two end after the first rung (1000 steps and two episodes of 10), one after the second.
+    assert rungs.wasted(10) == 2 * 1020 + 2040
+
+
+def test_what_climbs_from_the_bottom_is_not_dropped_for_being_there() -> None:
+    stuck = Curve("continue", 20_000, 750.0, 10.0, 0.0001, 0.01)
+    climbing = Curve("afresh", 20_000, 200.0, 10.0, 0.01, 0.001)
+    assert [c.name for c, _ in rank([stuck, climbing], 300_000)] == ["afresh", "continue"]
+    # Close to the end of the budget there is no time left to overtake.
+    assert [c.name for c, _ in rank([stuck, climbing], 25_000)] == ["continue", "afresh"]
+
+
+def test_forecasts_go_by_slopes_that_stand_out_of_their_noise() -> None:
+    assert forecast(Curve("a", 1000, 5.0, 1.0, 0.01, 0.02), 10_000) == 5.0
+    assert forecast(Curve("a", 1000, 5.0, 1.0, -0.01, 0.001), 10_000) == 5.0
+    assert forecast(Curve("a", 1000, 5.0, 1.0), 10_000) == 5.0
+    # R = 3 + 2·t^0.6 is met exactly where nothing is shrunk.
+    t, total = 1000.0, 9000.0
+    curve = Curve("a", int(t), 3 + 2 * t**0.6, 1.0, 2 * 0.6 * t**-0.4, 1e-9)
+    assert forecast(curve, int(total)) == pytest.approx(3 + 2 * total**0.6)
+
+
+def test_terms_are_looked_at_by_the_ranks_of_episodes() -> None:
+    def view(i: int, x: float, total: float) -> View:
+        return View(i, True, "truncated", np.full((3, 1), float(x)), np.zeros(2), np.array([total, 0.0]))
+
+    seen = [view(i, x, total) for i, (x, total) in enumerate([(1, 5), (2, 7), (3, 8), (4, 100)])]
+    term = Term(variable="x", weight=0.1, cap=10.0)
+    assert screen([term], seen, ["x"]) == pytest.approx(1.0)
+    assert screen([term.model_copy(update={"weight": -0.1})], seen, ["x"]) == pytest.approx(-1.0)
+    assert "do not prefer" in words([term.model_copy(update={"weight": -0.1})], seen, ["x"])
+    assert screen([], seen, ["x"]) is None
+    assert screen([term], seen[:3], ["x"]) is None
+    assert words([term], [view(i, i, 5.0) for i in range(4)], ["x"]) == ""  # all are worth the same
+
+
+def test_only_what_surely_rises_is_left_to_plain_ppo() -> None:
+    assert climbs(Curve("continue", 20_000, 760.0, 10.0, 0.02, 0.005), 750.0, 5.0, 100_000)
+    assert not climbs(Curve("continue", 20_000, 760.0, 10.0, 0.02, 0.015), 750.0, 5.0, 100_000)  # noise
+    assert not climbs(Curve("continue", 20_000, 760.0, 10.0, 0.001, 0.0001), 750.0, 5.0, 100_000)  # to nowhere
+    assert not climbs(Curve("continue", 20_000, 500.0, 10.0, 0.02, 0.005), 750.0, 5.0, 100_000)  # from a fall
+    assert not climbs(Curve("continue", 20_000, 900.0, 10.0), 750.0, 5.0, 100_000)  # nothing is known
+
+
+def test_slopes_of_noisy_lines() -> None:
+    rng = np.random.default_rng(0)
+    x = np.arange(50.0)
+    slope, noise = slope_of(x.tolist(), (3 + 0.5 * x + rng.normal(0, 0.1, 50)).tolist(), [1.0] * 50)
+    assert slope == pytest.approx(0.5, abs=4 * noise)
+    assert noise == pytest.approx(0.1 / np.sqrt(50 * x.var()), rel=0.3)
+    assert slope_of([1.0, 2.0], [1.0, 2.0], [1.0, 1.0]) == (0.0, float("inf"))
+
+
+# ----------------------------------------------------------------------------------------------------- competitors
+
+
+def test_names_are_composed_and_wrong_ones_refused() -> None:
+    both = competitor("transplant+guidance")
+    assert both.needs_states
+    assert both.guided
+    assert both.plan(Plan(terms=True)).terms
+    assert not competitor("transplant").plan(Plan(terms=True)).terms
+    assert competitor("guidance@2").opinion == 1
+    for wrong in ("transplnt", "afresh@2", "guidance@0", "guidance@x", "guidance@", "continue+", ""):
+        with pytest.raises(ValidationError, match="there is no treatment"):
+            RaceConfig(treatments=("continue", wrong))
+    with pytest.raises(ValidationError, match="named twice"):
+        RaceConfig(treatments=("afresh", "afresh"))
+    assert set(TREATMENTS) == set(NAMES)
+    with pytest.raises(RunError, match="needs guidance number 1"):
+        named(["guidance"], 0)
+    assert [c.name for c in named(["transplant", "afresh"], 0)] == ["continue", "transplant", "afresh"]
+
+
+def names(**signs: Any) -> list[str]:
+    return [c.name for c in entries(Signs(**{"verdict": "stuck", "guidances": 1, "budget": 100_000, **signs}))]
+
+
+def test_plain_ppo_is_in_every_race_and_the_panel_says_who_else_is() -> None:
+    stuck = names(asked=("guidance", "afresh"))
+    assert stuck[:2] == ["continue", "guidance"]
+    assert "small-batches" in stuck
+    clipped = names(asked=("transplant", "guidance"), clipped=True, agent_steps=10**8)
+    assert clipped[:2] == ["continue", "transplant+small-batches+guidance"]
+    assert "afresh" not in clipped  # a thousandth of what the agent was trained for
+    assert "guidance" not in clipped  # terms cannot act on a clipped policy
+    frozen = names(asked=("thaw", "guidance"), guidances=2)
+    assert frozen[:2] == ["continue", "thaw+guidance"]
+    assert "thaw+guidance@2" in frozen
+    assert not any("guidance" in name for name in names(guidances=0))
+
+
+@pytest.mark.parametrize("verdict", ["already good", "on its way"])
+def test_who_is_well_is_not_operated_on(verdict: str) -> None:
+    assert names(verdict=verdict, asked=("continue", "transplant"), clipped=True) == ["continue", "guidance"]
+    assert names(verdict=verdict, guidances=0) == ["continue"]
+
+
+def test_who_learns_by_replay_is_guided_or_begins_afresh() -> None:
+    assert names(on_policy=False) == ["continue", "guidance", "afresh"]
+
+
+def test_what_begins_from_the_bottom_and_in_which_order() -> None:
+    def late(**signs: Any) -> list[str]:
+        return [name for name in names(**signs) if competitor(name).late]
+
+    kept = "transplant+shrink-and-perturb"
+    assert late(agent_steps=50_000) == ["afresh+guidance", kept]
+    assert late(agent_steps=100_000) == [kept, "afresh+guidance"]
+    assert late(agent_steps=50_000, wished=("continue", "shrink-and-perturb"))[0] == kept
+    # Guided from the first step it learns faster, so it comes first where there is time.
+    assert late(agent_steps=100_000, long=True) == ["afresh+guidance", kept]
+    assert late(agent_steps=100_000, long=True, guidances=0) == [kept, "afresh"]
+    assert late(agent_steps=100_000, asked=("short-episodes",), guidances=0) == [kept, "afresh+short-episodes"]
+    assert late(agent_steps=10**8, long=True) == [kept]  # a thousandth of what the agent was trained for
+
+
+@pytest.mark.parametrize(
+    ("signs", "far"),
+    [
+        ({}, True),
+        ({"distance": 0.6}, False),
+        ({"distance": None}, False),  # nobody knows what a good agent returns
+        ({"verdict": "cannot tell"}, False),
+        ({"long": False}, False),
+        ({"agent_steps": 10**8}, False),
+    ],
+)
+def test_who_is_far_from_a_good_agent(signs: dict[str, Any], far: bool) -> None:
+    usual = {"verdict": "stuck", "distance": 0.06, "long": True, "budget": 500_000, "agent_steps": 1_000_000}
+    assert Signs(**{**usual, **signs}).far == far
+
+
+def test_what_a_bad_agent_has_learnt_is_worth_little() -> None:
+    far = {"guidances": 0, "distance": 0.06, "long": True, "agent_steps": 100_000}
+    assert names(**far)[-2:] == ["afresh", "transplant+shrink-and-perturb"]
+    assert names(**{**far, "distance": 0.6})[-2:] == ["transplant+shrink-and-perturb", "afresh"]
+
+
+def test_small_batches_are_a_treatment_of_their_own() -> None:
+    config = TrainConfig()
+    assert competitor("transplant").train(config).batch_size == competitor("continue").train(config).batch_size == 256
+    for name in ("small-batches", "transplant+small-batches", "afresh"):
+        assert competitor(name).train(config).batch_size == 64
+
+
+# -------------------------------------------------------------------------------------------------------- verdict
+
+
+def test_only_what_is_surely_better_is_better() -> None:
+    assert is_better(gain([3.0, 3.1, 2.9], [1.0, 1.1, 1.0], 0.05))
+    assert not is_better(gain([3.0, -1.0, 2.9], [1.0, 1.1, 1.0], 0.05))
+    assert not is_better(gain([3.0], [1.0], 0.05))
+    assert not is_better(gain([1.0, 1.0], [1.0, 1.0], 0.05))
+
+
+@pytest.mark.parametrize(
+    ("returns", "handed"),
+    [
+        ({"finalist": [9, 9.1, 9.2], "trunk": [5, 5.2, 5], "original": [1, 1.1, 1]}, ["finalist", "trunk", "original"]),
+        # Better than the agent before, but not than plain PPO: plain PPO it is.
+        ({"finalist": [9, 1, 9], "trunk": [5, 5.2, 5], "original": [1, 1.1, 1]}, ["trunk", "original"]),
+        ({"finalist": [9, 1, 9], "trunk": [0, 0, 0], "original": [1, 1.1, 1]}, ["original"]),
+        # The finalist is plain PPO itself.
+        ({"finalist": [3, 1, 2], "original": [1, 1.1, 1]}, ["trunk", "original"]),
+        ({"finalist": [0, 0, 0.1], "original": [1, 1.1, 1]}, ["original"]),
+    ],
+)
+def test_never_worse(returns: dict[str, list[float]], handed: list[str]) -> None:
+    over = gain(returns["finalist"], returns["original"], 0.05)
+    over_trunk = gain(returns["finalist"], returns["trunk"], 0.05) if "trunk" in returns else None
+    assert standing(returns, over, over_trunk, "afresh")[0] == handed
+
+
+def test_only_what_is_surely_worse_is_worse() -> None:
+    assert is_worse([1.0, 1.1, 0.9], [3.0, 3.1, 2.9], 0.05)
+    assert not is_worse([3.0, 3.1, 2.9], [1.0, 1.1, 0.9], 0.05)
+    assert not is_worse([1.0, 5.0, 0.9], [3.0, 3.1, 2.9], 0.05)
+    assert not is_worse([1.0], [3.0, 3.1], 0.05)
+    assert is_worse([1.0, 1.0], [2.0, 2.0], 0.05)
+    assert not is_worse([2.0, 2.0], [2.0, 2.0], 0.05)
+
+
+class _Finals(Finals):
+    """One whose episodes are given."""
+
+    def __init__(self, paired: dict[str, list[float]], other: dict[str, list[float]], shares: dict[str, float]) -> None:
+        class _T:
+            config, alone, left, episode = RaceConfig(treatments=("continue", "afresh")), False, 10**6, 10
+
+        super().__init__(_T(), Entry(competitor("afresh"), Plan(), None), 1)  # type: ignore[arg-type]
+        self.given, self.others, self.shares = paired, other, shares
+
+    def pairs(self) -> dict[str, list[float]]:
+        return self.given
+
+    def _quieted(self, who: Any) -> Quiet:
+        return Quiet(Path(who), self.shares.get(who, 1.0), tuple(self.others[who]))
+
+    def other(self, who: Any) -> list[float]:
+        return self.others[who]
+
+
+@pytest.mark.parametrize(
+    ("finalist", "trunk", "original", "handed"),
+    [
+        ([9, 9.1, 9.2], [8, 8, 8.1], [1, 1.1, 1.0], "finalist"),
+        # Plain PPO is better in sampled play.
+        ([5, 5.1, 5.2], [8, 8, 8.1], [1, 1.1, 1.0], "trunk"),
+        # So is the agent as it was given, and than plain PPO too.
+        ([5, 5.1, 5.2], [8, 8, 8.1], [9, 9.1, 9.2], "original"),
+        ([5, 9.0, 1.0], [8, 8, 8.1], [9, 9.1, 1.0], "finalist"),  # not surely worse
+    ],
+)
+def test_never_worse_in_the_other_mode(
+    finalist: list[float], trunk: list[float], original: list[float], handed: str
+) -> None:
+    paired = {"finalist": [9, 9.1, 9.2], "trunk": [5, 5.2, 5], "original": [1, 1.1, 1]}
+    other = {"finalist": finalist, "trunk": trunk, "original": original}
+    outcome = _Finals(paired, other, {"trunk": 0.3}).run()
+    assert outcome.handed == handed
+    assert outcome.quiet.share == (0.3 if handed == "trunk" else 1.0)
+    assert ("0.3 of its noise" in outcome.why) == (handed == "trunk")
+    assert ("in sampled play" in outcome.why) == (handed != "finalist")
+
+
+@pytest.mark.parametrize("budget", [10_000, 24_000, 92_000, 500_000])
+@pytest.mark.parametrize("episode", [50, 1000])
+def test_what_is_kept_for_the_end(budget: int, episode: int) -> None:
+    kept = reserve(budget, episode, 0.06)
+    assert kept.other <= 0.07 * budget
+    assert kept.pairs <= max(2 * episode, 0.12 * budget)
+    if budget >= 90_000:
+        assert kept.sampled >= 2
+
+
+# --------------------------------------------------------------------------------------------------------- checks
+
+
+class _Track(track.Track):
+    """One with curves that are given."""
+
+    def __init__(self, curves: dict[str, Curve]) -> None:
+        self.curves, self.total, self.budget, self.spent = curves, 60_000, 100_000, {"train": 50_000}
+        self.run = self.home = None  # type: ignore[assignment]
+        self.config, self.episode, self.entries = RaceConfig(treatments=("continue", "afresh")), 1000, []
+
+    def curve(self, entry: Entry) -> Curve:
+        return self.curves[entry.name]
+
+    before = (750.0, 10.0)  # type: ignore[assignment]
+
+    def show(self, title: str = "") -> None:
+        pass
+
+
+def entry(name: str, *points: tuple[int, list[float]]) -> Entry:
+    return Entry(competitor(name), Plan(), None, points[-1][0] if points else 0, list(points))
+
+
+@pytest.mark.parametrize(
+    ("name", "points", "patient", "gives_way"),
+    [
+        ("afresh", [(20_000, [200.0]), (40_000, [900.0])], False, False),  # ahead
+        ("afresh", [(20_000, [200.0]), (40_000, [500.0])], False, True),
+        ("afresh", [(20_000, [200.0]), (40_000, [500.0])], True, False),  # it is passing, and there is time
+        ("afresh", [(20_000, [200.0]), (40_000, [210.0])], True, True),
+        ("transplant", [(12_000, [740.0, 600.0]), (30_000, [760.0, 780.0])], False, False),
+        ("transplant", [(12_000, [740.0, 600.0]), (30_000, [300.0, 310.0])], True, True),
+    ],
+)
+def test_who_is_not_ahead_gives_way_to_the_trunk(
+    name: str, points: list[tuple[int, list[float]]], patient: bool, gives_way: bool
+) -> None:
+    trunk, winner = entry("continue", (12_000, [750.0, 750.0])), entry(name, *points)
+    track_ = _Track(
+        {
+            "continue": Curve("continue", 12_000, 750.0, 5.0),
+            name: Curve(name, points[-1][0], float(np.mean(points[-1][1])), 5.0, 0.0, 0.001),
+        }
+    )
+    found = ahead_of(track_, winner, [trunk], patient)
+    assert (found is trunk) == gives_way
+    assert (winner.rank.status == "dropped") == gives_way
+
+
+def test_the_best_of_all_points_is_the_finalist() -> None:
+    levels = iter([800.0, 850.0, 3300.0, 900.0, 1200.0])
+    stops = []
+
+    class _Last(_Track):
+        quantum, episodes, stretches, episode = 1000, 2, (3, 3, 1, 1, 1), 1000
+
+        def train(self, racing: Any, stop: int, episodes: int | None = None) -> None:
+            (each,) = racing
+            self.spent["train"] += stop - each.trained
+            self.spent["judge"] = self.spent.get("judge", 0) + 2 * 1000
+            each.trained = stop
+            each.points.append((stop, [next(levels)]))
+            stops.append(stop)
+
+    track_ = _Last({"afresh": Curve("afresh", 30_000, 800.0, 5.0)})
+    track_.episode = 1000
+    winner = entry("afresh", (30_000, [700.0]))
+    assert finish(track_, winner, []) == (winner, stops[2])
+    lengths = np.diff([30_000, *stops])
+    assert lengths[:2].min() > 2 * lengths[2:].max()
+    assert track_.left - track_.reserve.steps >= 0
+
+
+class _Bottom(_Track):
+    """Whose late ones end where they are said to."""
+
+    def __init__(self, curves: dict[str, Curve]) -> None:
+        super().__init__(curves)
+        self.steps: dict[str, int] = {}
+        self.quantum, self.episodes, self.stretches = 1000, 2, (1, 1)
+
+    def train(self, racing: Any, stop: int, episodes: int | None = None) -> None:
+        for each in racing:
+            self.steps[each.name] = stop
+
+
+@pytest.mark.parametrize(
+    ("level", "episode", "tried"),
+    [
+        (760.0, 100, True),  # no better than the agent before
+        (1500.0, 100, False),
+        (760.0, 1000, False),  # there is no time on a short budget
+    ],
+)
+def test_who_stays_flat_leaves_the_rest_to_what_begins_from_the_bottom(level: float, episode: int, tried: bool) -> None:
+    class _Rest(_Track):
+        quantum, episodes, stretches = 1000, 2, (3, 3, 1, 1, 1)
+
+        def train(self, racing: Any, stop: int, episodes: int | None = None) -> None:
+            (each,) = racing
+            self.spent["train"] += stop - each.trained
+            each.trained = stop
+            each.points.append((stop, [3000.0 if each is late else level]))
+
+    track_ = _Rest({})
+    track_.episode = episode
+    winner, late = entry("transplant", (16_000, [1400.0])), entry("afresh")
+    late.out("not tried: transplant is on its way without it")
+    best, _ = finish(track_, winner, [], [late])
+    assert best is (late if tried else winner)
+    assert bool(late.points) == tried
+    assert winner.trained > 16_000
+    # What was trained remains in the running.
+    assert winner.rank.status == ("dropped" if tried else "winner")
+
+
+def test_a_lucky_return_is_no_reason_to_try_nothing_else() -> None:
+    curves = {
+        "continue": Curve("continue", 16_000, 700.0, 5.0),
+        "guidance": Curve("guidance", 32_000, 2080.0, 200.0, 0.0001, 0.002),
+        "afresh": Curve("afresh", 25_000, 200.0, 5.0, 0.1, 0.001),
+    }
+    trunk, lucky, late = (entry(name, (16_000, [curves[name].level])) for name in curves)
+    late.points.clear()
+    rungs = Rungs(entered=2, first=16_000, episodes=2)
+
+    def goes_on() -> str:
+        track_ = _Bottom(curves)
+        return Contest(track_, [trunk, lucky], [late], rungs, trunk_first=False).try_late(lucky).name
+
+    assert goes_on() == "afresh"
+    curves["guidance"] = Curve("guidance", 32_000, 2080.0, 200.0, 0.02, 0.002)  # its training says so too
+    assert goes_on() == "guidance"
+
+
+@pytest.mark.parametrize(
+    ("slope", "episode", "goes_on"), [(0.02, 100, "afresh"), (0.05, 100, "continue"), (0.02, 1000, "continue")]
+)
+def test_a_rise_that_may_be_noise_outbids_nobody_on_a_long_budget(slope: float, episode: int, goes_on: str) -> None:
+    """As on a Walker2d: 16,000 steps of plain PPO, 390 after 350, drawn out to 1403."""
+    curves = {
+        "continue": Curve("continue", 8_000, 760.0, 5.0, slope, 0.015),
+        "afresh": Curve("afresh", 25_000, 400.0, 5.0, 0.01, 0.002),
+    }
+    trunk, late = entry("continue", (8_000, [760.0])), entry("afresh")
+    track_ = _Bottom(curves)
+    track_.episode = episode
+    rungs = Rungs(entered=1, first=8_000, episodes=2)
+    assert Contest(track_, [trunk], [late], rungs, trunk_first=False, bottom_first=True).decide()[0].name == goes_on
+
+
+@pytest.mark.parametrize(
+    ("trunk_slope", "level", "goes_on"),
+    [
+        (0.0, 720.0, "transplant"),
+        (0.0, 400.0, "continue"),
+        (0.02, 720.0, "continue"),
+        (0.003, 720.0, "transplant"),  # its rise may be noise
+    ],
+)
+def test_a_flat_trunk_leaves_the_way_to_what_is_not_clearly_below(
+    trunk_slope: float, level: float, goes_on: str
+) -> None:
+    trunk, other = entry("continue", (12_000, [760.0])), entry("transplant", (12_000, [level]))
+    track_ = _Track(
+        {
+            "continue": Curve("continue", 12_000, 760.0, 5.0, trunk_slope, 0.002),
+            "transplant": Curve("transplant", 12_000, level, 5.0),
+        }
+    )
+    rungs = Rungs(entered=2, first=12_000, episodes=2)
+    assert Contest(track_, [trunk, other], [], rungs, trunk_first=False).treated(trunk).name == goes_on
+
+
+def test_plain_ppo_that_won_a_rung_can_be_followed_by_the_best_of_the_others() -> None:
+    curves = {
+        "continue": Curve("continue", 16_000, 900.0, 5.0, 0.05, 0.002),
+        "transplant": Curve("transplant", 16_000, 740.0, 5.0),
+        "guidance": Curve("guidance", 16_000, 500.0, 5.0),
+    }
+    trunk, *others = early = [entry(name, (16_000, [curve.level])) for name, curve in curves.items()]
+
+    class _Rung(_Track):
+        def train(self, racing: Any, stop: int, episodes: int | None = None) -> None:
+            pass
+
+    rungs = Rungs(entered=3, first=16_000, episodes=2)
+    winner, rivals, _ = Contest(_Rung(curves), early, [], rungs, trunk_first=False).run()
+    assert winner is trunk
+    assert rivals == others[:1]
+
+
+def test_what_begins_from_the_bottom_is_left_the_steps_that_it_needs() -> None:
+    track_ = _Bottom({})
+    track_.budget, track_.quantum, track_.episode = 500_000, 2048, 1000
+    track_.config = RaceConfig()
+    both = contests.lay_out(track_, 5, late=True)
+    assert (both.entered, both.first) == (2, 16_384)
+    assert contests.lay_out(track_, 5, late=True, few=3).entered == 3
+    assert contests.lay_out(track_, 5, late=False).entered > 3
+    for budget in (20_000, 40_000, 100_000):  # always room for plain PPO and another, or for none that begin below
+        track_.budget = budget
+        for episode in (50, 200, 1000):
+            track_.episode = episode
+            few = contests.contest(track_, [entry("continue"), entry("transplant"), entry("afresh")], trunk_first=False)
+            assert len(few.early) == 2 or not few.late
+
+
+@pytest.mark.parametrize(("long", "guided", "tried"), [(True, True, 2), (False, True, 0), (False, False, 1)])
+def test_on_a_short_budget_either_a_guided_one_or_one_from_the_bottom_is_tried(
+    long: bool, guided: bool, tried: int
+) -> None:
+    track_ = _Bottom({})
+    track_.budget = 100_000
+    track_.episode = 100 if long else 1000
+    entered = [entry(n) for n in ("continue", "guidance" if guided else "transplant", "afresh", "shrink-and-perturb")]
+    assert len(contests.contest(track_, entered, trunk_first=False).late) == tried
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "goes_on", "trained"),
+    [
+        # Below, and on its way above: it goes on, whatever the other one might do.
+        ((200.0, 0.05), (900.0, 0.0), "afresh", ["afresh"]),
+        ((200.0, 0.0), (300.0, 0.05), "shrink-and-perturb", ["afresh", "shrink-and-perturb"]),
+        ((200.0, 0.0), (300.0, 0.0), "continue", ["afresh", "shrink-and-perturb"]),
+    ],
+)
+def test_what_begins_from_the_bottom_is_tried_one_after_the_other(
+    first: tuple[float, float], second: tuple[float, float], goes_on: str, trained: list[str]
+) -> None:
+    track_ = _Bottom(
+        {
+            "continue": Curve("continue", 16_000, 750.0, 5.0, 0.0, 0.001),
+            "afresh": Curve("afresh", 25_000, first[0], 5.0, first[1], 0.001),
+            "shrink-and-perturb": Curve("shrink-and-perturb", 25_000, second[0], 5.0, second[1], 0.001),
+        }
+    )
+    trunk, *late = (entry(name) for name in track_.curves)
+    rungs = Rungs(entered=1, first=16_000, episodes=2)
+    found = Contest(track_, [trunk], late, rungs, trunk_first=False).try_late(trunk)
+    assert found.name == goes_on
+    assert list(track_.steps) == trained
+    assert [e.name for e in (trunk, *late) if e.rank.status == "dropped"] == [
+        name for name in track_.curves if name != goes_on
+    ]
+
+
+@pytest.mark.parametrize("slope", [0.05, 0.0])
+def test_far_from_a_good_agent_the_bottom_comes_first(slope: float) -> None:
+    track_ = _Bottom(
+        {
+            "continue": Curve("continue", 16_000, 750.0, 5.0, 0.0, 0.001),
+            "transplant": Curve("transplant", 16_000, 760.0, 5.0, 0.0, 0.001),
+            "afresh": Curve("afresh", 25_000, 300.0, 5.0, slope, 0.001),
+        }
+    )
+    _, other, late = early = [entry(name, (16_000, [c.level])) for name, c in track_.curves.items()]
+    late.points.clear()
+    rungs = Rungs(entered=2, first=20_000, episodes=2)
+    found = Contest(track_, early[:2], [late], rungs, trunk_first=False, bottom_first=True).run()
+    if slope:
+        assert found.winner is late
+        assert track_.steps == {"continue": 16_000, "afresh": 25_000}  # a look at the trunk, and nobody else
+        assert other.rank.status == "dropped"
+    else:
+        assert found.winner is other  # given up, so those that go on from the agent race after all
+        assert track_.steps["transplant"] == 20_000
+
+
+@pytest.mark.parametrize(
+    ("near", "noise", "goes_on"), [(True, 5.0, "guidance"), (True, 30.0, "afresh"), (False, 5.0, "afresh")]
+)
+def test_near_a_good_agent_what_is_surely_better_goes_on(near: bool, noise: float, goes_on: str) -> None:
+    track_ = _Bottom(
+        {
+            "continue": Curve("continue", 16_000, 750.0, 5.0, 0.0, 0.001),
+            "guidance": Curve("guidance", 16_000, 790.0, noise, 0.0, 0.001),
+            "afresh": Curve("afresh", 25_000, 300.0, 5.0, 0.05, 0.001),
+        }
+    )
+    early = [entry(name, (16_000, [track_.curves[name].level])) for name in ("continue", "guidance")]
+    rungs = Rungs(entered=2, first=16_000, episodes=2)
+    found = Contest(track_, early, [entry("afresh")], rungs, trunk_first=False, near=near).run()
+    assert found.winner.name == goes_on
+
+
+@pytest.mark.parametrize(("near", "entered"), [(True, 4), (False, 2)])
+def test_near_a_good_agent_more_is_tried_that_goes_on_from_it(near: bool, entered: int) -> None:
+    track_ = _Bottom({})
+    track_.budget, track_.episode, track_.config = 500_000, 1000, RaceConfig()
+    names_ = ("continue", "guidance", "small-batches", "short-episodes", "afresh")
+    found = contests.contest(track_, [entry(n) for n in names_], trunk_first=False, near=near)
+    assert len(found.early) == entered
+    assert [e.name for e in found.late] == ["afresh"]
+
+
+@pytest.mark.parametrize(("length", "full"), [(150, False), (600, True)])
+def test_what_short_episodes_leave_of_the_reserve_is_trained_with(length: int, full: bool) -> None:
+    track_ = _Track({})
+    track_.budget, track_.episode = 1_000_000, 1000
+    winner = entry("afresh", (30_000, [700.0, 800.0]))
+    assert kept(track_, winner) == track_.reserve.steps  # nothing is known of its episodes
+    winner.facts = {"judged": 2 * length}
+    assert kept(track_, winner) == (track_.reserve.steps if full else 24_000)
+    track_.budget = 50_000
+    del track_.reserve
+    assert kept(track_, winner) <= track_.reserve.steps
