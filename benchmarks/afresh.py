@@ -19,6 +19,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from unstuck.agents import Agent, load_agent, to_ppo
@@ -30,10 +31,10 @@ from unstuck.vecenvs import make_vec_env
 EPISODES, FIRST_SEED, EVERY = 10, 10_000, 100_000
 RECIPE: dict[str, float] = {
     "learning_rate": 3e-4, "n_envs": 16, "n_steps": 128, "batch_size": 64, "n_epochs": 10, "clip_range": 0.2,
-    "gae_lambda": 0.95, "running": 0, "norm_reward": 0,
+    "gae_lambda": 0.95, "running": 0, "norm_reward": 0, "falling": 0,
 }  # fmt: skip
 """What a race trains afresh with. running: observation statistics of its own, that follow training; norm_reward: the
-scale of rewards likewise (with running)."""
+scale of rewards likewise (with running); falling: the learning rate falls to zero."""
 
 
 class _Curve(BaseCallback):
@@ -61,8 +62,10 @@ def run(agent: Agent, env_id: str, seed: int, steps: int, recipe: dict[str, floa
     else:
         env = normalized(venv, new)
     whole = {name: int(recipe[name]) for name in ("n_steps", "batch_size", "n_epochs")}
+    rate = recipe["learning_rate"]
     model = to_ppo(
-        new, env, ent_coef=0.0, seed=seed, learning_rate=recipe["learning_rate"], clip_range=recipe["clip_range"],
+        new, env, ent_coef=0.0, seed=seed, learning_rate=(lambda left: rate * left) if recipe["falling"] else rate,
+        clip_range=recipe["clip_range"],
         gae_lambda=recipe["gae_lambda"], ppo_class=FastPPO, **whole,
     )  # fmt: skip
     curve, begun = _Curve(), time.perf_counter()
@@ -77,14 +80,12 @@ def run(agent: Agent, env_id: str, seed: int, steps: int, recipe: dict[str, floa
 def _score(model: FastPPO, trained: VecEnv, env_id: str) -> np.ndarray:
     venv: VecEnv = make_vec_env(lambda: gym.make(env_id), env_id, {}, EPISODES, "gymnasium", 1)
     venv.seed(FIRST_SEED)
-    obs, over, returns = venv.reset(), np.zeros(EPISODES, bool), np.zeros(EPISODES)
-    while not over.all():
-        seen = trained.normalize_obs(obs) if isinstance(trained, VecNormalize) else obs
-        obs, rewards, dones, _ = venv.step(model.predict(seen, deterministic=True)[0])
-        returns += rewards * ~over
-        over |= dones
+    if isinstance(trained, VecNormalize):
+        venv = VecNormalize(venv, training=False, norm_obs=trained.norm_obs, norm_reward=False)
+        venv.obs_rms, venv.epsilon, venv.clip_obs = trained.obs_rms, trained.epsilon, trained.clip_obs
+    returns, _ = evaluate_policy(model, venv, EPISODES, return_episode_rewards=True)
     venv.close()
-    return returns
+    return np.asarray(returns)
 
 
 def main() -> None:
