@@ -6,7 +6,7 @@ import io
 import logging
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,12 @@ def pack(parts: Sequence[tuple[Path, str]]) -> bytes:
                 if file.exists():
                     archive.write(file, f"{name}/{file.relative_to(path)}" if path.is_dir() else name)
     return buffer.getvalue()
+
+
+def of_run(root: Path, without: Collection[str]) -> list[tuple[Path, str]]:
+    """What of a run folder travels, for `pack`: all but these, and drafts."""
+    found = (p for p in sorted(root.iterdir()) if p.name not in without and not p.name.endswith(".draft"))
+    return [(path, f"run/{path.name}") for path in found]
 
 
 def unpack(parcel: bytes, folder: Path) -> None:

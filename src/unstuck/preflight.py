@@ -115,7 +115,7 @@ def scaled(run: Run) -> tuple[RunConfig, list[str]]:
     parts: dict[str, Any] = {}
     caps = {name: cap for name, cap in CAPS.items() if name != "explain" or _explainer(config) == "search"}
     for name, (field, share) in caps.items():
-        held, most = getattr(config, name), max(100, steps // share)
+        held, most = getattr(config, name), _most(steps, share)
         usual = type(held).model_fields[field].default
         # What is done stays so, with the cap that it was done with: the same command again must not repeat it.
         done = run.manifest.stages.get(name)
@@ -124,6 +124,11 @@ def scaled(run: Run) -> tuple[RunConfig, list[str]]:
             flag = f"--{name}.{field.replace('_', '-')}"
             notes.append(f"{flag} is {most:,} here, a part of the small budget; {usual:,} is usual")
     return config.model_copy(update=parts), notes
+
+
+def _most(steps: int, share: int) -> int:
+    """A cap in a budget of so many steps."""
+    return max(100, steps // share)
 
 
 def _explain_steps(config: RunConfig) -> int:
@@ -141,10 +146,10 @@ def _enough(run: Run, caps: dict[str, int], rollout: int) -> int:
     for name, (field, share) in CAPS.items():
         held = getattr(run.config, name)
         usual = type(held).model_fields[field].default
-        if caps.get(name) == getattr(held, field) == max(100, steps // rounds // share) < usual:
+        if caps.get(name) == getattr(held, field) == _most(steps // rounds, share) < usual:
             rising[name] = (share, usual)
     while True:
-        risen = {n: min(usual, max(100, steps // rounds // share)) for n, (share, usual) in rising.items()}
+        risen = {n: min(usual, _most(steps // rounds, share)) for n, (share, usual) in rising.items()}
         needed = (sum((caps | risen).values()) + rollout) * rounds
         if needed <= steps:
             return steps

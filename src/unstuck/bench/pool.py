@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unstuck.bench.jobs import BenchJob, JobResult, perform, score_stage
-from unstuck.cluster import connected, pack
+from unstuck.cluster import connected, of_run, pack
 from unstuck.cluster import unpack as unpack_files
 from unstuck.stages.train import round_folder
 
@@ -126,11 +126,9 @@ def _node() -> str:
 def pack_run(job: BenchJob) -> bytes:
     """What a job needs of its run folder: all but other training runs; and the recordings."""
     root = Path(job.root)
-    skip = ("train", "score", "evaluate", "rounds")
-    needed = [p.name for p in sorted(root.iterdir()) if p.name not in skip and not p.name.endswith(".draft")]
+    parts = of_run(root, ("train", "score", "evaluate", "rounds"))
     if job.kind == "before":
-        needed = [n for n in needed if n in ("manifest.json", "agent")]
-    parts = [(root / name, f"run/{name}") for name in needed]
+        parts = [part for part in parts if part[0].name in ("manifest.json", "agent")]
     if job.training is not None and not job.train:
         parts.append((root / job.training.stage, f"run/{job.training.stage}"))
     elif rounds := _rounds(job):

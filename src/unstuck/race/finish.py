@@ -70,8 +70,7 @@ def _from_the_bottom(track: Track, winner: Entry, late: Entry) -> Entry:
 def ahead_of(track: Track, winner: Entry, rivals: Sequence[Entry], patient: bool) -> Entry | None:
     """The rival that is heading higher than the winner has come; None where there is none. What began from the bottom
     may still be below, where `patient`, as long as it climbs fast enough to pass."""
-    rival = max(rivals, key=track.heading)
-    heading = track.heading(rival)
+    heading, rival = max(((track.heading(e), e) for e in rivals), key=lambda each: each[0])
     returns = [r for _, some in winner.points[-2:] for r in some]
     if winner.competitor.late:
         reach = _reach(track, winner) if patient else float(np.mean(winner.points[-1][1]))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unstuck.cells import kept
-from unstuck.cluster import connected, pack, unpack
+from unstuck.cluster import connected, of_run, pack, unpack
 from unstuck.config import RaceConfig
 from unstuck.race.legs import Leg, run_leg
 from unstuck.run import Run
@@ -52,7 +52,7 @@ def packed(leg: Leg) -> bytes:
     """What a leg needs on another machine: the run without what was trained, and of its race the states, the
     transplant and the leg before."""
     root, home = Path(leg.root), Path(leg.home)
-    parts = [(p, f"run/{p.name}") for p in sorted(root.iterdir()) if p.name not in BESIDE and p.suffix != ".draft"]
+    parts = of_run(root, BESIDE)
     parts += [(home / name, f"home/{name}") for name in ("states", "transplant")]
     if leg.begin:
         parts.append((home / leg.name / str(leg.begin), f"home/{leg.name}/{leg.begin}"))

@@ -1,6 +1,6 @@
 """Gymnasium's MuJoCo tasks, many at once: the simulators stepped one by one or by threads, the rest for all together.
 
-- `together`: the environments that can be.
+- `together`: the environments that can be; `apart`: why others cannot.
 - `stepping`: `Together`, which steps them.
 - `proof`: which can be: what they are made of, and a comparison with their own `step`.
 - `families`, `formulas`: which classes of Gymnasium's, and what they compute, for many environments.
@@ -21,14 +21,22 @@ if TYPE_CHECKING:
     from unstuck.robots.stepping import Together
 
 
-def together(envs: Sequence[gym.Env]) -> Together | None:
-    """Environments of one make, to be stepped together; None where they cannot be, or there is only one.
+def apart(env: gym.Env) -> str | None:
+    """Why environments of this make cannot be stepped together, a clause; None if they can.
 
     Imports MuJoCo where they have it, and not otherwise.
     """
-    if len(envs) < 2 or type(getattr(envs[0].unwrapped, "data", None)).__module__.partition(".")[0] != "mujoco":
-        return None
+    if type(getattr(env.unwrapped, "data", None)).__module__.partition(".")[0] != "mujoco":
+        return "it is no MuJoCo environment"
     from unstuck.robots.proof import not_together
+
+    return not_together(env)
+
+
+def together(envs: Sequence[gym.Env]) -> Together | None:
+    """Environments of one make, to be stepped together; None where they cannot be, or there is only one."""
+    if len(envs) < 2 or apart(envs[0]) is not None:
+        return None
     from unstuck.robots.stepping import Together
 
-    return Together(envs) if not_together(envs[0]) is None else None
+    return Together(envs)

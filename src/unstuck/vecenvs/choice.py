@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from unstuck.errors import TaskError
+from unstuck.robots import apart
 from unstuck.vecenvs.atari import as_trained
 from unstuck.vecenvs.tasks import BY_DISTRIBUTION, DIFFERENT_TASKS, EQUAL_TASKS, SPARSE_TASKS, TESTED
 from unstuck.workers import free_cores
@@ -141,21 +142,11 @@ def choose(env: gym.Env, env_id: str, env_kwargs: Mapping[str, Any] | None, back
         if backend == "envpool":
             raise TaskError(f"EnvPool cannot simulate {env_id}: {refused}. {_OTHERWISE}")
         why = f"EnvPool: {refused}"
-    apart = _not_together(env)
-    if apart is None:
+    if (alone := apart(env)) is None:
         return Choice("mujoco", why)
     if backend == "mujoco":
-        raise TaskError(f"environments of {env_id} cannot be stepped together: {apart}. {_OTHERWISE}")
-    return Choice("gymnasium", f"{why}; stepping together: {apart}")
-
-
-def _not_together(env: gym.Env) -> str | None:
-    """Why MuJoCo environments of this make cannot be stepped together, or None."""
-    if type(getattr(env.unwrapped, "data", None)).__module__.partition(".")[0] != "mujoco":
-        return "it is no MuJoCo environment"
-    from unstuck.robots.proof import not_together
-
-    return not_together(env)
+        raise TaskError(f"environments of {env_id} cannot be stepped together: {alone}. {_OTHERWISE}")
+    return Choice("gymnasium", f"{why}; stepping together: {alone}")
 
 
 def _refused(env: gym.Env, env_id: str, env_kwargs: Mapping[str, Any] | None) -> str | None:
