@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from unstuck import cluster as parcels
 from unstuck.bench import pool
 from unstuck.bench.exchange import export_prompts, import_replies
 from unstuck.bench.results import read_results, write_results
@@ -283,6 +284,17 @@ def test_a_job_that_travels_leaves_the_same_behind(tmp_path: Path, agent: Path, 
     assert numbers(plan) == numbers(done)
     assert not list(plan.out.rglob("*.draft"))
     assert not list(plan.out.rglob(".parcel-*"))
+
+
+def test_what_is_just_arriving_from_elsewhere_does_not_travel(tmp_path: Path) -> None:
+    """Jobs are packed while results of others are put in place, in the same run folder."""
+    (tmp_path / "guide").mkdir()
+    (tmp_path / "guide" / "guidance.json").write_text("{}")
+    with parcels.opened(parcels.pack([(tmp_path / "guide", "run/train/x")]), tmp_path) as folder:
+        assert [p.name for p in folder.rglob("*.json")] == ["guidance.json"]
+        (tmp_path / "score.draft").mkdir()
+        assert [name for _, name in parcels.of_run(tmp_path, ())] == ["run/guide"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["guide", "score.draft"]
 
 
 @pytest.mark.slow

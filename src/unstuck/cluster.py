@@ -5,12 +5,17 @@ from __future__ import annotations
 import io
 import logging
 import os
+import tempfile
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from unstuck.errors import UnstuckError
+
+ARRIVED = ".parcel-"
+"""How folders begin in which parcels are opened: beside their place, so that a move is no copy."""
 
 
 def connected(address: str | None) -> Any:
@@ -45,11 +50,19 @@ def pack(parts: Sequence[tuple[Path, str]]) -> bytes:
 
 
 def of_run(root: Path, without: Collection[str]) -> list[tuple[Path, str]]:
-    """What of a run folder travels, for `pack`: all but these, and drafts."""
-    found = (p for p in sorted(root.iterdir()) if p.name not in without and not p.name.endswith(".draft"))
-    return [(path, f"run/{path.name}") for path in found]
+    """What of a run folder travels, for `pack`: all but these, drafts, and what is just arriving from elsewhere."""
+    found = (p for p in sorted(root.iterdir()) if p.name not in without and not p.name.startswith(ARRIVED))
+    return [(path, f"run/{path.name}") for path in found if not path.name.endswith(".draft")]
 
 
 def unpack(parcel: bytes, folder: Path) -> None:
     """What `pack` made, below a folder."""
     zipfile.ZipFile(io.BytesIO(parcel)).extractall(folder)
+
+
+@contextmanager
+def opened(parcel: bytes, beside: Path) -> Iterator[Path]:
+    """What `pack` made, in a folder that is gone afterwards; on the disk of `beside`, an existing folder."""
+    with tempfile.TemporaryDirectory(prefix=ARRIVED, dir=beside) as folder:
+        unpack(parcel, Path(folder))
+        yield Path(folder)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unstuck.bench.jobs import BenchJob, JobResult, perform, score_stage
-from unstuck.cluster import connected, of_run, pack
+from unstuck.cluster import connected, of_run, opened, pack
 from unstuck.cluster import unpack as unpack_files
 from unstuck.stages.train import round_folder
 
@@ -163,10 +163,9 @@ def unpack(outcome: JobResult, job: BenchJob) -> None:
     if outcome.parcel is None:
         return
     root = Path(job.root)
-    with tempfile.TemporaryDirectory(prefix=".parcel-", dir=root) as folder:
-        unpack_files(outcome.parcel, Path(folder))
-        for name in _written(job, Path(folder) / "run"):
-            source, target = Path(folder) / "run" / name, root / name
+    with opened(outcome.parcel, root) as folder:
+        for name in _written(job, folder / "run"):
+            source, target = folder / "run" / name, root / name
             if not source.exists():
                 continue
             if target.is_dir():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unstuck.cells import kept
-from unstuck.cluster import connected, of_run, pack, unpack
+from unstuck.cluster import connected, of_run, opened, pack, unpack
 from unstuck.config import RaceConfig
 from unstuck.race.legs import Leg, run_leg
 from unstuck.run import Run
@@ -73,7 +73,6 @@ def elsewhere(leg: Leg, parcel: bytes) -> bytes:
 def put(leg: Leg, parcel: bytes) -> None:
     """What a leg left elsewhere, in its place here, whole or not at all."""
     leg.folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".parcel-", dir=leg.folder.parent) as folder:
-        unpack(parcel, Path(folder))
+    with opened(parcel, leg.folder.parent) as folder:
         shutil.rmtree(leg.folder, ignore_errors=True)
-        os.replace(Path(folder) / "leg", leg.folder)
+        os.replace(folder / "leg", leg.folder)
