@@ -65,6 +65,24 @@ def test_a_quick_run_of_one_section_writes_the_page_and_keeps_the_others(tmp_pat
     assert "| kept |" in text
 
 
+@pytest.mark.parametrize("name", ["simulation", "training", "guidance", "verification", "evaluation", "memory"])
+def test_each_section_can_be_measured(name, tmp_path, capfd):
+    """Little of each, so that no change elsewhere breaks a benchmark unseen."""
+    from benchmarks.speed.__main__ import main
+
+    main(["--only", name, "--quick", "--out", str(tmp_path)])
+    rows = json.loads((tmp_path / "speed.json").read_text())[name]["rows"]
+    assert all(row["ours"] > 0 and row["baseline"] > 0 for row in rows)
+    assert "left out" not in capfd.readouterr().err
+    if name == "guidance":
+        from benchmarks.speed import guiding
+
+        assert {row["kind"] for row in rows} == set(guiding.KINDS)
+        applied = {row["kind"]: int(row["note"].split("%")[0].split()[-1]) for row in rows}
+        assert applied["imitated"] > 5
+        assert applied["conditions"] > 5
+
+
 def test_the_plot_has_a_line_for_each_kind(tmp_path):
     from benchmarks.speed import guiding
 

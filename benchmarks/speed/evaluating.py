@@ -19,7 +19,7 @@ SHARE = 0.25
 
 def measure(repeats: int, quick: bool = False) -> list[Row]:
     """A row for each budget: seconds of training a seed, and of evaluating it and the agent before."""
-    return [_row(steps, [_run(steps) for _ in range(repeats)]) for steps in ((10_000,) if quick else STEPS)]
+    return [_row(steps, [_run(steps, quick) for _ in range(repeats)]) for steps in ((2_048,) if quick else STEPS)]
 
 
 def _row(steps: int, found: list[tuple[float, float]]) -> Row:
@@ -32,10 +32,10 @@ def _row(steps: int, found: list[tuple[float, float]]) -> Row:
     }  # fmt: skip
 
 
-def _run(steps: int) -> tuple[float, float]:
+def _run(steps: int, quick: bool) -> tuple[float, float]:
     from stable_baselines3 import PPO
 
-    from unstuck.config import AgentConfig, RunConfig, TaskConfig, TrainConfig
+    from unstuck.config import AgentConfig, EvaluateConfig, RunConfig, TaskConfig, TrainConfig
     from unstuck.pipeline import open_run
     from unstuck.stages.evaluate import evaluate
     from unstuck.stages.train import train
@@ -45,8 +45,10 @@ def _run(steps: int) -> tuple[float, float]:
         agent = Path(name) / "agent.zip"
         PPO("MlpPolicy", make_env(ENV), seed=0, device="cpu").save(agent)
         config = RunConfig(
-            task=TaskConfig(env=ENV), agent=AgentConfig(agent=str(agent)),
+            task=TaskConfig(env=ENV, env_kwargs={"max_episode_steps": 50} if quick else {}),
+            agent=AgentConfig(agent=str(agent)),
             train=TrainConfig(method="ppo", steps=steps, seeds=(1,), jobs=WORKERS),
+            evaluate=EvaluateConfig(episodes=2, before_episodes=2) if quick else EvaluateConfig(),
         )  # fmt: skip
         run = open_run(config, Path(name) / "run")
         seconds = []

@@ -17,27 +17,28 @@ from typing import Any
 
 LIMIT_MIB = 1024
 CASES: dict[str, tuple[str, dict[str, Any], int]] = {
-    "100 episodes of HalfCheetah-v5": ("HalfCheetah-v5", {}, 100),
+    "100 episodes of HalfCheetah-v5 of 1000 steps": ("HalfCheetah-v5", {}, 100),
     # Falls at once, hence without its own end; episodes stream, so that ten show what a hundred would.
-    "10 episodes of Humanoid-v5": ("Humanoid-v5", {"terminate_when_unhealthy": False}, 10),
+    "10 episodes of Humanoid-v5 of 1000 steps": ("Humanoid-v5", {"terminate_when_unhealthy": False}, 10),
     # Its limit counts frames, of which a step skips four.
-    "10 episodes of ALE/Pong-v5 (pixels)": ("ALE/Pong-v5", {"max_episode_steps": 4000}, 10),
+    "10 episodes of ALE/Pong-v5 of 1000 steps, from pixels": ("ALE/Pong-v5", {"max_episode_steps": 4000}, 10),
 }
+QUICK = {"2 episodes of ALE/Pong-v5 of 10 steps, from pixels": ("ALE/Pong-v5", {"max_episode_steps": 40}, 2)}
 
 
-def measure(repeats: int = 1) -> list[dict[str, Any]]:
+def measure(repeats: int = 1, quick: bool = False) -> list[dict[str, Any]]:
     """One row for each case, in MiB; a case whose simulator is not installed is left out.
 
     Sizes hardly vary, so one repeat is enough; the largest counts.
     """
     rows = []
-    for what, case in CASES.items():
+    for what, case in (QUICK if quick else CASES).items():
         found = [r for _ in range(repeats) if (r := _in_process(*case)) is not None]
         if not found:
             continue
         peak = max(found, key=lambda r: r["peak"])
         rows.append({
-            "what": f"{what} of 1000 steps", "unit": "MiB", "baseline": peak["before"],
+            "what": what, "unit": "MiB", "baseline": peak["before"],
             "ours": peak["peak"], "ratio": peak["peak"] / peak["before"], "limit": LIMIT_MIB,
             "spread": [min(r["peak"] for r in found), peak["peak"]],
             "note": f"{peak['stored']:.0f} MiB on disk, {peak['steps']} steps",
@@ -67,18 +68,21 @@ def _peak() -> float:
 def _collect(env_id: str, kwargs: dict[str, Any], episodes: int, folder: Path) -> dict[str, float]:
     import torch
     from stable_baselines3 import PPO
+    from stable_baselines3.common.vec_env import DummyVecEnv
 
     from unstuck.config import AgentConfig, CollectConfig, RunConfig, TaskConfig
     from unstuck.run import Run
     from unstuck.stages.collect import collect
     from unstuck.tasks import make_env
+    from unstuck.vecenvs.atari import seen_by_agent
     from unstuck.workspace import Workspace
 
     torch.set_num_threads(1)
-    env = make_env(env_id, kwargs)
-    images = len(env.observation_space.shape or ()) == 3
+    # The agent sees a game's pixels alone, the describer the RAM beside them.
+    seen = seen_by_agent(DummyVecEnv([lambda: make_env(env_id, kwargs)]))
+    images = len(seen.observation_space.shape or ()) == 3
     agent = folder / "agent.zip"
-    PPO("CnnPolicy" if images else "MlpPolicy", env, n_steps=8, batch_size=8, seed=0, device="cpu").save(agent)
+    PPO("CnnPolicy" if images else "MlpPolicy", seen, n_steps=8, batch_size=8, seed=0, device="cpu").save(agent)
     config = RunConfig(
         task=TaskConfig(env=env_id, env_kwargs=kwargs),
         agent=AgentConfig(agent=str(agent)),

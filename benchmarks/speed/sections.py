@@ -100,7 +100,7 @@ SECTIONS = {
         "both; where a single run has all cores, ours simulates on all of them. The limit is what all "
         "cores would reach if they did nothing but the simulation (the faster of raw `mj_step` and EnvPool alone) and "
         "the matrix products of the networks, at the rate below.",
-        ("SB3", "ours", "ratio", "limit"), _training, "benchmarks.speed.training", 3,
+        ("SB3", "ours", "ratio", "limit"), _training, "benchmarks.speed.training", 10,
     ),
     "guidance": Section(
         "Guidance",

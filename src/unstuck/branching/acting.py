@@ -44,6 +44,9 @@ class Suggestions:
         self._added = self._delta.reshape(-1, *[1] * len(shape))
         self._all_added = bool(self._delta.all())
         self._bounds = (space.low, space.high) if isinstance(space, spaces.Box) else None
+        if self._bounds is not None and not self.has_deltas:
+            self._wanted = np.minimum(np.maximum(self._wanted, self._bounds[0]), self._bounds[1])
+        self._one_row = (-1, *[1] * len(shape))
 
     def __len__(self) -> int:
         return len(self._delta)
@@ -52,10 +55,9 @@ class Suggestions:
         """(M,) numbers of suggestions, and (M, *action shape) the policy's own actions → (M, *action shape) the
         actions to execute, within the bounds, of the dtype of `own`."""
         wanted = self._wanted.take(which, axis=0)
-        if self._bounds is not None:
-            if self.has_deltas:
-                added = own + wanted
-                wanted = added if self._all_added else np.where(self._added.take(which, axis=0), added, wanted)
+        if self._bounds is not None and self.has_deltas:
+            added = own + wanted
+            wanted = added if self._all_added else np.where(self._added.take(which, axis=0), added, wanted)
             wanted = np.minimum(np.maximum(wanted, self._bounds[0]), self._bounds[1])
         return wanted.astype(own.dtype, copy=False)
 
@@ -66,7 +68,7 @@ class Suggestions:
         if not hit.any():
             return own
         # All rows are computed, the last suggestion for those that have none: quicker than picking rows.
-        return np.where(hit.reshape(-1, *[1] * (own.ndim - 1)), self.apply(which, own), own)
+        return np.where(hit.reshape(self._one_row), self.apply(which, own), own)
 
 
 class Holding:
