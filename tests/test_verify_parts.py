@@ -163,14 +163,12 @@ def test_training_holds_a_suggestion_as_branches_do(seed: int) -> None:
     rng = np.random.default_rng(seed)
     holds, rows = [1, 3, 5], 4
     together, alone = Holding(holds, rows), [Holding(holds, 1) for _ in range(rows)]
-    for _ in range(60):
+    for t in range(60):
         found, ended = rng.integers(-1, 3, rows), rng.random(rows) < 0.1
-        together.release(ended)
-        for one, over in zip(alone, ended, strict=True):
-            one.release(np.array([over]))
-        np.testing.assert_array_equal(
-            together.next(found), [h.next(f[None])[0] for h, f in zip(alone, found, strict=True)]
-        )
+        expected = [
+            h.next(f[None], over[None] if t % 2 else None)[0] for h, f, over in zip(alone, found, ended, strict=True)
+        ]
+        np.testing.assert_array_equal(together.next(found, ended if t % 2 else None), expected)
 
 
 # ----------------------------------------------------------------------------------------------- verdicts

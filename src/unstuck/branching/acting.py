@@ -65,7 +65,7 @@ class Suggestions:
         """(N,) numbers of suggestions, -1 for none, and (N, *action shape) the policy's own actions → with the
         suggestions in their place; `own` itself where there are none."""
         hit = which >= 0
-        if not hit.any():
+        if not np.count_nonzero(hit):  # quicker than `any`
             return own
         # All rows are computed, the last suggestion for those that have none: quicker than picking rows.
         return np.where(hit.reshape(self._one_row), self.apply(which, own), own)
@@ -86,23 +86,24 @@ class Holding:
         self._left = np.zeros(rows, dtype=np.intp)
         self._single = bool((self._holds <= 1).all())
 
-    def next(self, found: np.ndarray) -> np.ndarray:
+    def next(self, found: np.ndarray, begun: np.ndarray | None = None) -> np.ndarray:
         """Go on to the next step: (N,) suggestions that apply in the states now, -1 for none → `now`.
 
         Rows in which one is still held keep it; the others take what applies.
+
+        Args:
+            begun: (N,) bool, where an episode begins with the state now, so that nothing is held any more.
         """
         if self._single:
-            self.now = np.array(found)
-            return self.now
+            self.now = found
+            return found
         self._left -= 1
         free = (self.now < 0) | (self._left <= 0)
+        if begun is not None:
+            free |= begun
         self.now = np.where(free, found, self.now)
         self._left = np.where(free, self._holds[found], self._left)
         return self.now
-
-    def release(self, rows: np.ndarray) -> None:
-        """(N,) bool or numbers of rows: nothing is held there any more, as a new episode begins."""
-        self.now[rows] = -1
 
     def keep(self, rows: np.ndarray) -> None:
         """(N,) bool: go on with these rows only."""

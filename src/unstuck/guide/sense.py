@@ -73,6 +73,8 @@ class Sense(VecEnvWrapper):
         self._before: np.ndarray | None = None
         self._after: np.ndarray | None = None
         self._actions: Any = None
+        self._asked: list[Part] = []
+        self._watched = True
 
     @property
     def values(self) -> np.ndarray:
@@ -95,6 +97,9 @@ class Sense(VecEnvWrapper):
 
     def reset(self) -> Any:
         obs = self.venv.reset()
+        # Who takes part stays as it is while environments run; to look at each step would cost as much as matching.
+        self._asked = self.asked
+        self._watched = self._watches(self._asked)
         self._values = self.observe(obs)
         if self.memory is not None:
             self.memory.begin_episodes(self._values)
@@ -112,14 +117,13 @@ class Sense(VecEnvWrapper):
         obs, rewards, dones, infos = self.venv.step_wait()
         if self.memory is not None:
             self.memory.remember(obs, self._actions, dones, infos, self.now)
-        asked = self.asked
-        if watches := self._watches(asked):
+        if self._watched:
             self._before, self._values = self._values, self.observe(obs)
         if self.tells:
             self._after = self._ends(dones, infos)
-        if asked:
-            steps = self._steps(obs, dones, infos, watches)
-            for part in asked:
+        if self._asked:
+            steps = self._steps(obs, dones, infos)
+            for part in self._asked:
                 rewards = rewards + part.reward(steps, self.now).astype(rewards.dtype)
         self.now += self.num_envs
         for part in self._acting:
@@ -141,9 +145,9 @@ class Sense(VecEnvWrapper):
         assert self._after is not None
         return self._before, self._after
 
-    def _steps(self, obs: Any, dones: np.ndarray, infos: list[dict[str, Any]], watches: bool) -> Steps:
+    def _steps(self, obs: Any, dones: np.ndarray, infos: list[dict[str, Any]]) -> Steps:
         before = after = np.zeros((self.num_envs, 0))
-        if watches:
+        if self._watched:
             assert self._before is not None
             before, after = self._before, self._ends(dones, infos)
         return Steps(
@@ -241,13 +245,15 @@ def computing(describer: Describer, used: frozenset[str] | set[str]) -> Callable
     whole = describer.columns == tuple(range(count))
     columns: Any = slice(count) if whole else np.array(describer.columns)
     derived = [(i, f) for i, f in enumerate(describer.derived, start=count) if names[i] in used]
+    all_known = count + len(derived) == len(names)
 
     def variables(obs: Any) -> np.ndarray:
         flat = np.asarray(obs, dtype=np.float64)
         flat = flat.reshape(len(flat), -1)
         values = np.empty((len(flat), len(names)))
         values[:, :count] = flat[:, columns]
-        values[:, count:] = np.nan
+        if not all_known:
+            values[:, count:] = np.nan
         for i, function in derived:
             values[:, i] = function(flat)
         return values

@@ -97,18 +97,22 @@ def _minus(condition: Condition, column: dict[str, int]) -> Minus | None:
     return Minus(column[other.variable], other.abs, other.times) if other else None
 
 
-def reach(points: np.ndarray, tolerance: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the greatest x for which |x - point| <= tolerance as it comes out in floating point.
+def reach(
+    points: np.ndarray, tolerance: np.ndarray | float, centre: np.ndarray | float = 0.0, half: np.ndarray | float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest x for which |(x - centre) / half - point| <= tolerance as it comes out in floating
+    point; where there is no such x, the least is greater than the greatest.
 
-    By bisection over all numbers between: what rounding does near the edge is not worth a formula.
+    By bisection over all numbers, as neither side ever falls when x grows: what rounding does near the edge is not
+    worth a formula.
     """
     ends = []
     for sign in (-1, 1):
-        inside = _rank(points)
-        outside = _rank(points + sign * (2 * np.broadcast_to(tolerance, points.shape) + np.abs(points) * 1e-9))
+        inside, outside = (_rank(np.full(np.shape(points), side * sign * np.inf)) for side in (-1, 1))
         for _ in range(64):
             middle = (inside >> 1) + (outside >> 1) + (inside & outside & 1)
-            near = np.abs(_number(middle) - points) <= tolerance
+            with np.errstate(over="ignore"):
+                near = sign * ((_number(middle) - centre) / half - points) <= tolerance
             inside, outside = np.where(near, middle, inside), np.where(near, outside, middle)
         ends.append(_number(inside))
     return ends[0], ends[1]

@@ -18,7 +18,9 @@ MAX_CUTS = 256
 holds somewhere in the cell, and what is found is checked."""
 MAX_LAYERS = 8
 """Alternatives of one piece that have bits; what the others say is checked."""
-_LOWEST = [(b & -b).bit_length() - 1 for b in range(1, 256)]
+FEW = 8192
+"""Bytes of bits that are unpacked to find the first; of more, only one byte of each row."""
+_LOWEST = np.array([0, *((b & -b).bit_length() - 1 for b in range(1, 256))], dtype=np.intp)
 """Of each byte but 0."""
 
 
@@ -33,13 +35,11 @@ class Minus:
 
 @dataclass(frozen=True)
 class Column:
-    """What is compared with bounds: (x - centre) / half of a variable x, then its absolute value if `abs`; of that,
-    `minus` is taken off, if given."""
+    """What is compared with bounds: a variable, or its absolute value if `abs`; of that, `minus` is taken off, if
+    given."""
 
     variable: int
     abs: bool = False
-    centre: float = 0.0
-    half: float = 1.0
     minus: Minus | None = None
 
 
@@ -90,10 +90,8 @@ class Masks:
         columns = list(dict.fromkeys(i.column for piece in pieces for clause in piece for i in clause))
         self._number = {column: k for k, column in enumerate(columns)}
         self._variables = np.array([c.variable for c in columns], dtype=np.intp)
-        self._centre, self._half = np.array([[c.centre] for c in columns]), np.array([[c.half] for c in columns])
         self._abs = np.array([[c.abs] for c in columns], dtype=bool)
         # Looked at once, not at every step: each numpy call there costs more than the arithmetic that it does.
-        self._scaled = any(c.centre != 0 or c.half != 1 for c in columns)
         self._any_abs = bool(self._abs.any())
         self._less = Differences([c.minus for c in columns])
         flat = np.array(
@@ -106,7 +104,6 @@ class Masks:
         ).reshape(-1, 6)
         self._cut(flat, len(columns), max_cuts)
         self._keys = np.empty((0, 0), dtype=complex)
-        self._bit = np.array([len(pieces), *_LOWEST], dtype=np.intp)
         layers = range(int(flat[:, 1].max(initial=0)) + 1)
         self._layers = [self._compiled(flat[flat[:, 1] == layer], layer > 0) for layer in layers]
 
@@ -131,20 +128,21 @@ class Masks:
                 cuts = cuts[np.linspace(0, len(cuts) - 1, most).astype(int)]
             self._cuts.append(np.append(cuts, np.inf))
         self._start = np.concatenate([[0], np.cumsum([len(c) for c in self._cuts])]).astype(np.intp)
-        # Complex numbers are ordered by their real part first: one search finds the cells of all columns. NaN as the
-        # imaginary part comes after everything.
-        self._bounds = np.empty(self._start[-1], dtype=complex)
-        self._bounds.real = np.repeat(np.arange(columns), np.diff(self._start))
-        self._bounds.imag = np.concatenate([*self._cuts, []])
+        # Complex numbers are ordered by their real part first: one search finds the cells of all columns. Those with
+        # NaN as the imaginary part come after all others, in the order of their real parts.
+        self._bounds = np.empty(self._start[-1] + columns, dtype=complex)
+        self._bounds.real = np.concatenate([np.repeat(np.arange(columns), np.diff(self._start)), np.arange(columns)])
+        self._bounds.imag = np.concatenate([*self._cuts, np.full(columns, np.nan)])
 
     def _compiled(self, flat: np.ndarray, alternatives: bool) -> tuple[np.ndarray | None, np.ndarray]:
         """The columns of a layer (None: all) and its bits: a row for each cell of each column, then for NaN of each.
 
         In layer 0 a bit is set where all of a piece's intervals of the column may hold, and layers are combined with
-        `&` over columns; with `alternatives` it is set where one may, and they are combined with `|`.
+        `&` over columns; with `alternatives` it is set where one may, and they are combined with `|`. One more bit than
+        there are pieces is always set: the first bit of a row in which no piece holds.
         """
-        count, cells = len(self._pieces), self._start[-1]
-        words = max(1, -(-count // 64))
+        count, cells = len(self._pieces) + 1, self._start[-1]
+        words = -(-count // 64)
         table = np.zeros((cells + len(self._cuts), words), dtype=np.uint64)
         concerned = np.zeros(count, dtype=bool)
         concerned[flat[:, 0].astype(int)] = True
@@ -163,23 +161,19 @@ class Masks:
     def values(self, values: np.ndarray) -> np.ndarray:
         """(N, V) values of variables → (K, N) what is compared with bounds, for each column."""
         x = values.T.take(self._variables, axis=0)
-        if self._scaled:
-            x = (x - self._centre) / self._half
         if self._any_abs:
             np.abs(x, out=x, where=self._abs)
         self._less(x, values.T)
         return x
 
     def bits(self, x: np.ndarray) -> np.ndarray:
-        """(K, N) values of columns → (N, words) a bit for each piece that may hold, piece 0 the lowest."""
+        """(K, N) values of columns → (N, words) a bit for each piece that may hold, piece 0 the lowest, and one for the
+        end."""
         if self._keys.shape != x.shape:
             self._keys = np.empty(x.shape, dtype=complex)
             self._keys.real = np.arange(len(x))[:, None]
         self._keys.imag = x
         cells = self._bounds.searchsorted(self._keys)
-        end = self._start[-1]
-        if cells.size and cells.max() == end:
-            cells = np.where(cells == end, end + np.arange(len(x))[:, None], cells)
         used, table = self._layers[0]
         bits = np.bitwise_and.reduce(table.take(cells if used is None else cells[used], axis=0), axis=0)
         for used, table in self._layers[1:]:
@@ -203,17 +197,20 @@ class Masks:
     def pairs(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, V) values of variables → what `all` says, as rows (M,) and pieces (M,) in order; quick if few hold."""
         bits = self.bits(self.values(values)).view(np.uint8)
+        end = len(self._pieces)
+        bits[:, end >> 3] &= 255 ^ (1 << (end & 7))
         filled = np.flatnonzero(bits != 0)
         each = np.flatnonzero(np.unpackbits(bits.ravel().take(filled), bitorder="little").view(bool))
         rows, byte = np.divmod(filled.take(each >> 3), bits.shape[1])
         return rows, byte * 8 + (each & 7)
 
     def _lowest(self, bits: np.ndarray) -> np.ndarray:
-        """(N, bytes) → (N,) the number of the lowest bit that is set, `len(self)` where none is."""
+        """(N, bytes) → (N,) the number of the lowest bit that is set."""
+        if bits.size <= FEW:
+            return np.unpackbits(bits, axis=1, bitorder="little").view(bool).argmax(axis=1)
         where = bits.astype(bool).argmax(axis=1)
         byte = bits.ravel().take(where + np.arange(0, bits.size, bits.shape[1]))
-        # In an empty row `where` is 0 and the byte is 0, for which `_bit` has the number of pieces.
-        return where * 8 + self._bit.take(byte)
+        return where * 8 + _LOWEST.take(byte)
 
     def _check(self, x: np.ndarray, bits: np.ndarray, found: np.ndarray) -> None:
         """Go on to the next bit wherever the piece found does not hold after all. Changes `bits` and `found`."""

@@ -55,8 +55,10 @@ class Matcher:
         points = [self._point(a, a.near.point if a.near and applies == "as-given" else None, names) for a in near]
         self._points = np.array(points).reshape(len(near), len(names))
         self._radius = np.array([a.near.radius if a.near and applies == "as-given" else radius for a in near])
+        self._all_near = False
         cells = [self._cell(self._point(a, None, names)[None])[0] for a in table]
-        self._cells = np.array(cells, dtype=np.int64).reshape(len(table), len(names))
+        self._cells = np.array(cells).reshape(len(table), len(names))
+        self._all_near = bool((np.abs(self._cells) < _FAR).all())
         self._compile()
 
     def _of(self, kind: str) -> list[Advice]:
@@ -78,12 +80,10 @@ class Matcher:
 
     def _neighbourhoods(self) -> list[list[Clause]]:
         """Each neighbourhood as one interval for each variable that matters to it."""
-        columns = [
-            Column(i, False, float(c), float(h)) for i, (c, h) in enumerate(zip(self._centre, self._half, strict=True))
-        ]
-        low, high = reach(np.where(np.isnan(self._points), 0.0, self._points), self._radius[:, None])
+        points = np.where(np.isnan(self._points), 0.0, self._points)
+        low, high = reach(points, self._radius[:, None], self._centre, self._half)
         return [
-            [(Interval(columns[v], a[v], b[v]),) for v in np.flatnonzero(~np.isnan(point)).tolist()]
+            [(Interval(Column(v), a[v], b[v]),) for v in np.flatnonzero(~np.isnan(point)).tolist()]
             for point, a, b in zip(self._points, low.tolist(), high.tolist(), strict=True)
         ]
 
@@ -97,11 +97,12 @@ class Matcher:
             return np.clip((raw - self._centre) / self._half, -_FAR, _FAR)
 
     def _cell(self, scaled: np.ndarray) -> np.ndarray:
-        """(N, V) scaled values → the cells of the look-up table that they are in, int64."""
-        cells = np.floor((scaled + 1) * (self._bins / 2))
-        if (np.abs(cells) < _FAR).all():
-            return cells.astype(np.int64)
-        return np.clip(np.nan_to_num(cells, nan=-_FAR), -_FAR, _FAR).astype(np.int64)
+        """(N, V) scaled values → the cells of the look-up table that they are in, whole numbers. Uses up `scaled`."""
+        scaled += 1
+        scaled *= self._bins / 2
+        np.floor(scaled, out=scaled)
+        # Where no entry lies far out, it makes no difference what cells there are called.
+        return scaled if self._all_near else np.clip(np.nan_to_num(scaled, nan=-_FAR), -_FAR, _FAR)
 
     @property
     def variables(self) -> set[str]:
@@ -145,7 +146,9 @@ class Matcher:
 
     def _look_up(self, values: np.ndarray) -> np.ndarray:
         """The first piece in the cell of each row, -1 where there is none."""
-        cells = self._cell((values - self._centre) / self._half)
+        scaled = values - self._centre
+        scaled /= self._half
+        cells = self._cell(scaled)
         data, width = cells.tobytes(), cells.shape[1] * 8
         found = [self._table.get(data[i : i + width], -1) for i in range(0, len(data), width)]
         return np.array(found, dtype=np.intp)

@@ -23,7 +23,7 @@ class Clearance:
 
     height_column: int
     """Of the root's height in the observation."""
-    angle_columns: tuple[int, ...]
+    angle_columns: slice | np.ndarray
     signs: np.ndarray
     dx: np.ndarray
     dz: np.ndarray
@@ -33,7 +33,7 @@ class Clearance:
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
         """Observations (N, D) → (N,)."""
-        turned = np.cumsum(obs.take(self.angle_columns, axis=1) * self.signs, axis=1)
+        turned = (obs[:, self.angle_columns] * self.signs).cumsum(axis=1)
         ends = np.cos(turned) @ self.dz.T - np.sin(turned) @ self.dx.T
         return obs[:, self.height_column] + self.base + np.minimum(ends[:, 0], ends[:, 1])
 
@@ -60,12 +60,18 @@ def clearance(core: Any, geom: str, skipped: int = 1, height_qpos: int = 1) -> C
     offsets = np.array([np.diff(chain, axis=0) for chain in chains])
     return Clearance(
         height_column=height_qpos - skipped,
-        angle_columns=tuple(int(model.jnt_qposadr[j]) - skipped for j in joints),
+        angle_columns=_columns([int(model.jnt_qposadr[j]) - skipped for j in joints]),
         signs=data.xaxis[joints, 1].round(),
         dx=offsets[:, :, 0],
         dz=offsets[:, :, 2],
         base=float(anchors[0, 2] - data.qpos[height_qpos] - model.geom_size[shape, 0]),
     )
+
+
+def _columns(numbers: list[int]) -> slice | np.ndarray:
+    """To pick these columns of an array: neighbours as a slice, which takes no copy."""
+    first, count = numbers[0], len(numbers)
+    return slice(first, first + count) if numbers == [*range(first, first + count)] else np.array(numbers)
 
 
 def _hinges_to(model: Any, body: int) -> list[int]:

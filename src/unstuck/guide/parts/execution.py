@@ -82,8 +82,7 @@ class Execution(Part):
             self._guided = np.where(begun, drawn, self._guided)
             found = np.where(self._guided, found, -1)
         self._now += len(found)
-        self._holding.release(begun)
-        self._holding.next(found)
+        self._holding.next(found, begun)
 
     @property
     def acting(self) -> np.ndarray:
