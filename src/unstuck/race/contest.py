@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +22,9 @@ FEW = 2
 from the bottom: those need the steps."""
 PATIENCE = 0.25
 """Share of the budget for which each of them is trained before it is judged."""
+ROOMY = 400
+"""Episodes for which a budget must be worth, so that what begins from the bottom has time enough whatever was tried
+before it."""
 
 
 class Contested(NamedTuple):
@@ -45,6 +49,7 @@ class Contest:
         trunk_first: whether nobody else is tried where the trunk gets on by itself.
         bottom_first: whether what begins from the bottom is tried before what goes on from the agent.
         near: whether the agent is known to be no worse than halfway to a good one.
+        waiting: who would go on from where the agent is, and did not enter for want of room.
     """
 
     track: Track
@@ -56,6 +61,7 @@ class Contest:
     """Asks the coach again after the first rung."""
     bottom_first: bool = False
     near: bool = False
+    waiting: Sequence[Entry] = ()
 
     @property
     def trunk(self) -> Entry:
@@ -90,7 +96,12 @@ class Contest:
                 return winner, trunk
             return self._halve(), trunk
         base = self._halve()
-        return (self.try_late(base) if self.late else base), base
+        if not self.late:
+            return base, base
+        self._wait_for(base)
+        if (winner := self.try_late(base)) is base:
+            winner = base = self._instead_of(base)
+        return winner, base
 
     def _halve(self) -> Entry:
         """Successive halving among those that go on from where the agent is; returns the best."""
@@ -132,6 +143,35 @@ class Contest:
         best.out(f"flat, and {other.name} is not clearly below")
         other.back()
         return other
+
+    def _wait_for(self, base: Entry) -> None:
+        """Guidance takes its time to show. Where the budget is just long enough for what begins from the bottom, what
+        goes on from the agent under guidance is given as many steps as that before it is judged."""
+        track = self.track
+        if not base.competitor.guided or not track.long or track.budget >= ROOMY * track.episode or self._moves(base):
+            return
+        steps = min(int(PATIENCE * track.budget), track.room) // track.quantum * track.quantum
+        if steps > base.trained:
+            track.train([base], steps)
+            track.show(f"{base.name} is given time")
+
+    def _instead_of(self, base: Entry) -> Entry:
+        """Who goes on where nothing led anywhere: what there was no room for and does without guidance is looked at
+        then, because a guidance that does not suit says nothing of the treatments with it."""
+        track = self.track
+        other = next((e for e in self.waiting if not e.competitor.guided), None)
+        tried = [e for e in (*self.early, *self.late) if e.points]
+        if other is None or not any(e.competitor.guided for e in tried) or any(map(self._moves, (base, self.trunk))):
+            return base
+        steps = min(self.rungs.first, track.room) // track.quantum * track.quantum
+        if steps < min(self.rungs.first, SHORTEST):
+            return base
+        other.back()
+        self.early.append(other)
+        track.train([other], steps)
+        best = track.drop([base, other], 1, "nothing led anywhere")[0]
+        track.show(f"{other.name} is tried after all")
+        return best
 
     def _moves(self, entry: Entry) -> bool:
         """Whether it surely gets on: an agent that is stuck should be left to nobody for a lucky start, and the return
@@ -213,4 +253,6 @@ def contest(
         most_late = 0
     for entry in [*early[places:], *late[most_late:]]:
         entry.out("not entered: there is no room for it in this budget")
-    return Contest(track, early[:places], late[:most_late], rungs, trunk_first, feedback, bottom_first, near)
+    return Contest(
+        track, early[:places], late[:most_late], rungs, trunk_first, feedback, bottom_first, near, early[places:]
+    )

@@ -106,16 +106,29 @@ class Finals:
 
     def pairs(self) -> dict[str, list[float]]:
         """Returns of paired episodes in the mode in which the agent will be run: finalist, original, and the trunk
-        unless it is the finalist."""
+        unless it is the finalist. As many as can be paid for, by how long episodes may be, and then as many more as
+        these left room for: whatever they returned, so that the test stays one test."""
         track, mode = self.track, self.track.config.mode
         known = {e.seed: e.total_reward for e in track.space.episodes if e.deterministic == (mode == MODES[0])}
         extra = [TEST_SEED + 1000 * (track.seed % 1000) + i for i in range(MOST_PAIRS)]
-        is_trunk = self.winner is self.trunk
-        self.seeds = seeds = [*known, *extra][: affordable(track, len(known), is_trunk)]
+        order = [*known, *extra][:MOST_PAIRS]
         held = self.quiet.get("finalist")
         players = {"finalist": self.path("finalist") if held is None else held.agent}
-        if not is_trunk:
+        if self.winner is not self.trunk:
             players["trunk"] = self.path("trunk")
+        found: dict[str, list[float]] = {name: [] for name in (*players, "original")}
+        done = 0
+        while (more := affordable(track, max(0, len(known) - done), len(players), len(order) - done)) > 0:
+            some, done = order[done : done + more], done + more
+            returns = self._played(players, some, known)
+            for name, each in found.items():
+                each += returns[name]
+        self.seeds = order[:done]
+        return found
+
+    def _played(self, players: dict[str, Path], seeds: list[int], known: dict[int, float]) -> dict[str, list[float]]:
+        """Some of the pairs."""
+        track, mode = self.track, self.track.config.mode
 
         def work(_: Path) -> dict[str, Any]:
             found: dict[str, list[float]] = {}
@@ -123,12 +136,12 @@ class Finals:
             for name, path in players.items():
                 found[name], taken = play(track.space, load_agent(path), seeds, mode)
                 steps += taken
-            more = [s for s in seeds if s not in known]
-            returns, taken = play(track.space, track.space.agent, more, mode)
+            returns, taken = play(track.space, track.space.agent, [s for s in seeds if s not in known], mode)
             found["original"] = [known[s] for s in seeds if s in known] + returns
             return {"returns": found, "taken": steps + taken}
 
-        tested = cell(track.home / "test", track.mark("test", *map(weights_mark, players.values()), seeds), work)
+        mark = track.mark("test", *map(weights_mark, players.values()), seeds)
+        tested = cell(track.home / "test" / str(seeds[0]), mark, work)
         track.spent["judge"] += tested["taken"]
         return dict(tested["returns"])
 
@@ -194,16 +207,16 @@ def _rest(handed: Who, returns: dict[str, list[float]]) -> list[Who]:
     return ["original", "trunk"] if handed == "finalist" and "trunk" in returns else ["original"]
 
 
-def affordable(track: Track, known: int, is_trunk: bool) -> int:
-    """How many pairs what is left pays for, less what the other mode takes; those of the agent before that were
-    collected cost nothing."""
-    players = 1 if is_trunk else 2
+def affordable(track: Track, known: int, players: int, most: int) -> int:
+    """How many pairs what is left pays for, less what the other mode takes.
+
+    Args:
+        known: pairs of which the agent before has played its part, which costs nothing.
+        players: who plays beside the agent before.
+        most: no more than these.
+    """
     left = track.left - track.reserve.other
-    best = 0
-    for n in range(1, MOST_PAIRS + 1):
-        if (players * n + max(0, n - known)) * track.episode <= left:
-            best = n
-    return best
+    return max((n for n in range(1, most + 1) if (players * n + max(0, n - known)) * track.episode <= left), default=0)
 
 
 def _noise(quiet: Quiet) -> str:

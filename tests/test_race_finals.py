@@ -1,0 +1,168 @@
+"""The end of a race: the last test, what is handed over by it, and what is kept of the budget for that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unstuck.config import RaceConfig
+from unstuck.guide.plan import Plan
+from unstuck.paired import gain, is_better, is_worse
+from unstuck.race import finals
+from unstuck.race.competitors import competitor
+from unstuck.race.entry import Entry
+from unstuck.race.finals import Finals, affordable, standing
+from unstuck.race.quiet import Quiet
+from unstuck.race.reserve import Reserve, reserve
+
+
+def test_only_what_is_surely_better_is_better() -> None:
+    assert is_better(gain([3.0, 3.1, 2.9], [1.0, 1.1, 1.0], 0.05))
+    assert not is_better(gain([3.0, -1.0, 2.9], [1.0, 1.1, 1.0], 0.05))
+    assert not is_better(gain([3.0], [1.0], 0.05))
+    assert not is_better(gain([1.0, 1.0], [1.0, 1.0], 0.05))
+
+
+@pytest.mark.parametrize(
+    ("returns", "handed"),
+    [
+        ({"finalist": [9, 9.1, 9.2], "trunk": [5, 5.2, 5], "original": [1, 1.1, 1]}, ["finalist", "trunk", "original"]),
+        # Better than the agent before, but not than plain PPO: plain PPO it is.
+        ({"finalist": [9, 1, 9], "trunk": [5, 5.2, 5], "original": [1, 1.1, 1]}, ["trunk", "original"]),
+        ({"finalist": [9, 1, 9], "trunk": [0, 0, 0], "original": [1, 1.1, 1]}, ["original"]),
+        # The finalist is plain PPO itself.
+        ({"finalist": [3, 1, 2], "original": [1, 1.1, 1]}, ["trunk", "original"]),
+        ({"finalist": [0, 0, 0.1], "original": [1, 1.1, 1]}, ["original"]),
+    ],
+)
+def test_never_worse(returns: dict[str, list[float]], handed: list[str]) -> None:
+    over = gain(returns["finalist"], returns["original"], 0.05)
+    over_trunk = gain(returns["finalist"], returns["trunk"], 0.05) if "trunk" in returns else None
+    assert standing(returns, over, over_trunk, "afresh")[0] == handed
+
+
+def test_only_what_is_surely_worse_is_worse() -> None:
+    assert is_worse([1.0, 1.1, 0.9], [3.0, 3.1, 2.9], 0.05)
+    assert not is_worse([3.0, 3.1, 2.9], [1.0, 1.1, 0.9], 0.05)
+    assert not is_worse([1.0, 5.0, 0.9], [3.0, 3.1, 2.9], 0.05)
+    assert not is_worse([1.0], [3.0, 3.1], 0.05)
+    assert is_worse([1.0, 1.0], [2.0, 2.0], 0.05)
+    assert not is_worse([2.0, 2.0], [2.0, 2.0], 0.05)
+
+
+class _Finals(Finals):
+    """One whose episodes are given."""
+
+    def __init__(self, paired: dict[str, list[float]], other: dict[str, list[float]], shares: dict[str, float]) -> None:
+        class _T:
+            config, alone, left, episode = RaceConfig(treatments=("continue", "afresh")), False, 10**6, 10
+
+        super().__init__(_T(), Entry(competitor("afresh"), Plan(), None), 1)  # type: ignore[arg-type]
+        self.given, self.others, self.shares = paired, other, shares
+
+    def pairs(self) -> dict[str, list[float]]:
+        return self.given
+
+    def _quieted(self, who: Any) -> Quiet:
+        return Quiet(Path(who), self.shares.get(who, 1.0), tuple(self.others[who]))
+
+    def other(self, who: Any) -> list[float]:
+        return self.others[who]
+
+
+@pytest.mark.parametrize(
+    ("finalist", "trunk", "original", "handed"),
+    [
+        ([9, 9.1, 9.2], [8, 8, 8.1], [1, 1.1, 1.0], "finalist"),
+        # Plain PPO is better in sampled play.
+        ([5, 5.1, 5.2], [8, 8, 8.1], [1, 1.1, 1.0], "trunk"),
+        # So is the agent as it was given, and than plain PPO too.
+        ([5, 5.1, 5.2], [8, 8, 8.1], [9, 9.1, 9.2], "original"),
+        ([5, 9.0, 1.0], [8, 8, 8.1], [9, 9.1, 1.0], "finalist"),  # not surely worse
+    ],
+)
+def test_never_worse_in_the_other_mode(
+    finalist: list[float], trunk: list[float], original: list[float], handed: str
+) -> None:
+    paired = {"finalist": [9, 9.1, 9.2], "trunk": [5, 5.2, 5], "original": [1, 1.1, 1]}
+    other = {"finalist": finalist, "trunk": trunk, "original": original}
+    outcome = _Finals(paired, other, {"trunk": 0.3}).run()
+    assert outcome.handed == handed
+    assert outcome.quiet.share == (0.3 if handed == "trunk" else 1.0)
+    assert ("0.3 of its noise" in outcome.why) == (handed == "trunk")
+    assert ("in sampled play" in outcome.why) == (handed != "finalist")
+
+
+@pytest.mark.parametrize("budget", [10_000, 24_000, 92_000, 500_000])
+@pytest.mark.parametrize("episode", [50, 1000])
+def test_what_is_kept_for_the_end(budget: int, episode: int) -> None:
+    kept = reserve(budget, episode, 0.06)
+    assert kept.other <= 0.07 * budget
+    assert kept.pairs <= max(2 * episode, 0.12 * budget)
+    if budget >= 90_000:
+        assert kept.sampled >= 2
+
+
+class _Paying:
+    """A track that counts what is played."""
+
+    def __init__(self, left: int, episode: int, collected: int) -> None:
+        self.budget, self.episode, self.seed = left, episode, 1
+        self.spent = {"judge": 0}
+        self.reserve = Reserve(left, (1.0,), 1, episode)
+        self.config, self.alone = RaceConfig(treatments=("continue", "afresh")), False
+
+        class _Episode:
+            deterministic, total_reward = True, 5.0
+
+            def __init__(self, seed: int) -> None:
+                self.seed = seed
+
+        class _Space:
+            episodes, agent = [_Episode(i) for i in range(collected)], "original"
+
+        self.space, self.home = _Space, Path("race")
+
+    @property
+    def left(self) -> int:
+        return self.budget - sum(self.spent.values())
+
+    def mark(self, *parts: Any) -> str:
+        return repr(parts)
+
+
+@pytest.mark.parametrize(
+    ("left", "length", "pairs"),
+    [
+        (6_000, 500, [7]),  # episodes as long as they may be: all is paid for at once
+        (6_000, 100, [7, 4, 4, 3, 2, 2, 1, 1, 1, 1, 1]),  # and where they are short, what they left is played with too
+        (400, 500, []),
+        (200_000, 100, [40]),  # but not more than anybody needs
+    ],
+)
+def test_pairs_are_played_until_what_is_kept_for_them_is_spent(
+    monkeypatch: pytest.MonkeyPatch, left: int, length: int, pairs: list[int]
+) -> None:
+    track, played = _Paying(left + 1_000, 500, collected=3), []  # 1,000 for the other mode
+
+    def play(space: Any, agent: str, seeds: list[int], mode: str) -> tuple[list[float], int]:
+        if agent != "original":
+            played.append(len(seeds))
+        return [9.0 if agent != "original" else 5.0 for _ in seeds], length * len(seeds)
+
+    monkeypatch.setattr(finals, "play", play)
+    monkeypatch.setattr(finals, "load_agent", str)
+    monkeypatch.setattr(finals, "weights_mark", str)
+    monkeypatch.setattr(finals, "cell", lambda folder, mark, work: work(folder))
+    trunk = Entry(competitor("continue"), Plan(), None)
+    track.entries = [trunk]  # type: ignore[attr-defined]
+    test = Finals(track, trunk, 1)  # type: ignore[arg-type]
+    monkeypatch.setattr(Finals, "path", lambda self, who: Path(who))
+    returns = test.pairs()
+    assert played == pairs
+    assert len(test.seeds) == len(set(test.seeds)) == sum(pairs)
+    assert returns == {"finalist": [9.0] * sum(pairs), "original": [5.0] * sum(pairs)}
+    assert track.left >= track.reserve.other  # the other mode has what was kept for it
+    assert affordable(track, 0, 1, finals.MOST_PAIRS - sum(pairs)) == 0  # type: ignore[arg-type]
