@@ -37,6 +37,8 @@ class Contested(NamedTuple):
     best of the others."""
     untried: list[Entry]
     """What begins from the bottom, as far as it was not tried."""
+    spare: Entry | None = None
+    """The first of those that had no place and do without guidance."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class Contest:
             rivals = sorted(raced, key=self.track.heading, reverse=True)[:1]
         else:
             rivals = [e for e in raced if e is base or e is self.trunk]
-        return Contested(winner, rivals, [e for e in self.late if not e.points and e is not winner])
+        spare = next((e for e in self.waiting if not e.competitor.guided), None)
+        return Contested(winner, rivals, [e for e in self.late if not e.points and e is not winner], spare)
 
     def decide(self) -> tuple[Entry, Entry]:
         """Who trains with what is left, and the best of those that go on from the agent."""
@@ -99,9 +102,7 @@ class Contest:
         if not self.late:
             return base, base
         self._wait_for(base)
-        if (winner := self.try_late(base)) is base:
-            winner = base = self._instead_of(base)
-        return winner, base
+        return self.try_late(base), base
 
     def _halve(self) -> Entry:
         """Successive halving among those that go on from where the agent is; returns the best."""
@@ -154,24 +155,6 @@ class Contest:
         if steps > base.trained:
             track.train([base], steps)
             track.show(f"{base.name} is given time")
-
-    def _instead_of(self, base: Entry) -> Entry:
-        """Who goes on where nothing led anywhere: what there was no room for and does without guidance is looked at
-        then, because a guidance that does not suit says nothing of the treatments with it."""
-        track = self.track
-        other = next((e for e in self.waiting if not e.competitor.guided), None)
-        tried = [e for e in (*self.early, *self.late) if e.points]
-        if other is None or not any(e.competitor.guided for e in tried) or any(map(self._moves, (base, self.trunk))):
-            return base
-        steps = min(self.rungs.first, track.room) // track.quantum * track.quantum
-        if steps < min(self.rungs.first, SHORTEST):
-            return base
-        other.back()
-        self.early.append(other)
-        track.train([other], steps)
-        best = track.drop([base, other], 1, "nothing led anywhere")[0]
-        track.show(f"{other.name} is tried after all")
-        return best
 
     def _moves(self, entry: Entry) -> bool:
         """Whether it surely gets on: an agent that is stuck should be left to nobody for a lucky start, and the return
