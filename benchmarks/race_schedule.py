@@ -31,7 +31,7 @@ from unstuck.race.competitors import TREATMENTS, TRUNK, Competitor, Treatment, c
 from unstuck.race.contest import contest
 from unstuck.race.engine import STATES_SHARE
 from unstuck.race.entry import Entry
-from unstuck.race.finals import affordable, standing
+from unstuck.race.finals import MOST_PAIRS, affordable, standing
 from unstuck.race.finish import finish
 from unstuck.race.schedule import plan_rungs
 from unstuck.race.track import Track
@@ -95,7 +95,7 @@ class Replay(Track):
 
     def _test(self, winner: Entry, finalist: int) -> dict[str, list[float]]:
         trunk = self.entries[0]
-        pairs = affordable(self, 6, winner is trunk)
+        pairs = affordable(self, 6, 1 if winner is trunk else 2, MOST_PAIRS)
         returns = {"finalist": self._play(winner.name, finalist, pairs), "original": self._play(TRUNK, 0, pairs)}
         if winner is not trunk:
             returns["trunk"] = self._play(TRUNK, trunk.trained, pairs)

@@ -37,8 +37,6 @@ class Contested(NamedTuple):
     best of the others."""
     untried: list[Entry]
     """What begins from the bottom, as far as it was not tried."""
-    spare: Entry | None = None
-    """The first of those that had no place and do without guidance."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,7 @@ class Contest:
             rivals = sorted(raced, key=self.track.heading, reverse=True)[:1]
         else:
             rivals = [e for e in raced if e is base or e is self.trunk]
-        spare = next((e for e in self.waiting if not e.competitor.guided), None)
-        return Contested(winner, rivals, [e for e in self.late if not e.points and e is not winner], spare)
+        return Contested(winner, rivals, [e for e in self.late if not e.points and e is not winner])
 
     def decide(self) -> tuple[Entry, Entry]:
         """Who trains with what is left, and the best of those that go on from the agent."""
@@ -101,6 +98,8 @@ class Contest:
         base = self._halve()
         if not self.late:
             return base, base
+        if self.near:
+            base = self._without(base)
         self._wait_for(base)
         return self.try_late(base), base
 
@@ -155,6 +154,22 @@ class Contest:
         if steps > base.trained:
             track.train([base], steps)
             track.show(f"{base.name} is given time")
+
+    def _without(self, base: Entry) -> Entry:
+        """The best of those that go on from an agent that is halfway to a good one, with the first that there was no
+        room for and that does without guidance, where what is guided fell below the agent: a guidance that does not
+        suit says nothing of the treatments with it, and what begins from the bottom has far to go."""
+        track = self.track
+        spare = next((e for e in self.waiting if not e.competitor.guided), None)
+        fell = any(e.competitor.guided and track.curve(e).level < track.before[0] for e in self.early if e.points)
+        if spare is None or not fell or any(map(self._moves, (base, self.trunk))):
+            return base
+        spare.back()
+        self.early.append(spare)
+        track.train([spare], self.rungs.first)
+        best = track.drop([base, spare], 1, "under a guidance that does not suit")[0]
+        track.show(f"{spare.name} is tried after all")
+        return best
 
     def _moves(self, entry: Entry) -> bool:
         """Whether it surely gets on: an agent that is stuck should be left to nobody for a lucky start, and the return

@@ -6,18 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unstuck.race.contest import SHORTEST
 from unstuck.race.entry import Entry
 from unstuck.race.schedule import optimistic
 from unstuck.race.track import Track
 
 
-def finish(
-    track: Track, winner: Entry, rivals: list[Entry], untried: Sequence[Entry] = (), spare: Entry | None = None
-) -> tuple[Entry, int]:
+def finish(track: Track, winner: Entry, rivals: list[Entry], untried: Sequence[Entry] = ()) -> tuple[Entry, int]:
     """Train the winner with what is left; where it is not ahead at a check, the best of its rivals goes on in its
     place. Where it goes on from the agent and is still no better after the first of several stretches, what begins from
-    the bottom has the rest, if it was not tried; and where all of that led nowhere under guidance, `spare` has it.
+    the bottom has the rest, if it was not tried.
 
     Returns:
         whose agent is the finalist, and after how many steps of its training: the best of all that were evaluated.
@@ -30,9 +27,6 @@ def finish(
         steps = int(room * part / sum(stretches[number:])) // track.quantum * track.quantum
         if steps < track.quantum:
             continue
-        if spare is not None and room >= SHORTEST and _nowhere(track, winner):
-            winner, rivals, spare = _instead(track, winner, spare), [], None
-            raced.append(winner)
         track.train([winner], winner.trained + steps, count)
         checked = part == max(stretches) and points > 1
         if checked and rivals and (better := ahead_of(track, winner, rivals, patient=number == 0 and points > 2)):
@@ -63,20 +57,6 @@ def _flat(track: Track, entry: Entry) -> bool:
     if entry.competitor.late or not entry.points:
         return False
     return float(np.mean(entry.points[-1][1])) <= track.before[0] + track.slack
-
-
-def _nowhere(track: Track, winner: Entry) -> bool:
-    """Whether guidance and the bottom were tried, and nothing is better than the agent. A guidance that does not suit
-    says nothing of the treatments with it."""
-    tried = [e.competitor for e in track.entries if e.points]
-    return any(c.guided for c in tried) and any(c.late for c in tried) and _flat(track, winner)
-
-
-def _instead(track: Track, winner: Entry, spare: Entry) -> Entry:
-    winner.out("nothing led anywhere under guidance")
-    spare.back()
-    track.show(f"{spare.name} is tried after all")
-    return spare
 
 
 def _from_the_bottom(track: Track, winner: Entry, late: Entry) -> Entry:
