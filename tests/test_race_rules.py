@@ -505,19 +505,18 @@ def test_what_short_episodes_leave_of_the_reserve_is_trained_with(length: int, f
 
 
 @pytest.mark.parametrize(
-    ("budget", "guided", "slope", "trained"),
+    ("budget", "slope", "trained"),
     [
-        (250_000, True, 0.0, 62_500),  # as long as what begins from the bottom would have
-        (250_000, False, 0.0, 16_000),
-        (250_000, True, 0.05, 16_000),  # it is on its way
-        (500_000, True, 0.0, 16_000),  # there is time enough for what begins from the bottom
-        (100_000, True, 0.0, 16_000),
+        (250_000, 0.0, 62_500),  # as long as what begins from the bottom would have
+        (250_000, 0.05, 16_000),  # it is on its way
+        (500_000, 0.0, 16_000),  # there is time enough for what begins from the bottom
+        (100_000, 0.0, 16_000),
     ],
 )
-def test_guidance_is_given_time_before_the_bottom_is_tried(
-    budget: int, guided: bool, slope: float, trained: int
+def test_on_a_middling_budget_the_best_is_given_time_before_the_bottom_is_tried(
+    budget: int, slope: float, trained: int
 ) -> None:
-    name = "transplant+guidance" if guided else "transplant"
+    name = "transplant"
     track_ = _Bottom(
         {
             "continue": Curve("continue", 16_000, 750.0, 5.0, 0.0, 0.001),

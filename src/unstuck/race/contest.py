@@ -145,10 +145,10 @@ class Contest:
         return other
 
     def _wait_for(self, base: Entry) -> None:
-        """Guidance takes its time to show. Where the budget is just long enough for what begins from the bottom, what
-        goes on from the agent under guidance is given as many steps as that before it is judged."""
+        """Where the budget is just long enough for what begins from the bottom, the best of those that go on from the
+        agent is given as many steps as that before it is judged: some are flat for 50,000 steps, and rise then."""
         track = self.track
-        if not base.competitor.guided or not track.long or track.budget >= ROOMY * track.episode or self._moves(base):
+        if not track.long or track.budget >= ROOMY * track.episode or self._moves(base):
             return
         steps = min(int(PATIENCE * track.budget), track.room) // track.quantum * track.quantum
         if steps > base.trained:
