@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
@@ -113,26 +113,28 @@ class Together:
         return over
 
     def _simulate(self, rows: Sequence[int], actions: np.ndarray) -> None:
-        n, shares = len(rows), min(self._shares, len(rows))
-        if self._threads is None or shares < 2:
-            self._simulate_some(rows, actions)
-            return
-        cuts = [n * k // shares for k in range(shares + 1)]
-        parts = [(rows[a:b], actions[a:b]) for a, b in itertools.pairwise(cuts)]
-        others = [self._threads.submit(self._simulate_some, *part) for part in parts[1:]]
+        # Each thread takes the next environment that waits: one that starts late, or meets more contacts, takes fewer.
+        waiting = deque(zip(rows, actions, strict=True))
+        frames, helpers = self.cores[rows[0]].frame_skip, min(self._shares, len(rows)) - 1
+        others = [self._threads.submit(self._simulate_next, waiting, frames) for _ in range(helpers) if self._threads]
         try:
-            self._simulate_some(*parts[0])
+            self._simulate_next(waiting, frames)
         finally:
             for other in others:
-                other.result()
+                if not other.cancel():
+                    other.result()
 
-    def _simulate_some(self, rows: Sequence[int], actions: np.ndarray) -> None:
-        # `mj_step` lets other threads run meanwhile.
-        frames, step, forces = self.cores[rows[0]].frame_skip, mujoco.mj_step, mujoco.mj_rnePostConstraint
-        for i, action in zip(rows, actions, strict=True):
+    def _simulate_next(self, waiting: deque[tuple[int, np.ndarray]], frames: int) -> None:
+        """One environment after the other, until none waits."""
+        step, forces = mujoco.mj_step, mujoco.mj_rnePostConstraint
+        while True:
+            try:
+                i, action = waiting.popleft()
+            except IndexError:
+                return
             model, data = self._models[i], self._data[i]
             self._controls[i][:] = action
-            step(model, data, nstep=frames)
+            step(model, data, nstep=frames)  # lets other threads run meanwhile
             forces(model, data)
 
     def _alike(self, rows: Sequence[int]) -> np.ndarray:
