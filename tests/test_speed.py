@@ -51,6 +51,19 @@ def test_the_page_says_met_and_not_met_as_the_numbers_are():
     assert "4.0% [4.0%, 4.0%]" in text
 
 
+def test_a_training_that_is_not_fast_enough_says_what_it_would_take():
+    from benchmarks.speed.sections import SECTIONS
+
+    # 2,000 steps/s, 0.5 ms each: 0.4 ms of simulation, 0.1 ms of the rest.
+    slow = row("a task", 2.0, target=2.2, simulating=0.8) | {"limit": 10_000.0}
+    faster, near = SECTIONS["training"].judge([slow])
+    assert not faster.met
+    assert "80% of the time is simulation" in faster.why
+    assert "in 55% of the time" in faster.why  # 1 / 2200 s leaves 0.0545 ms
+    assert not near.met
+    assert "not be even if acting and updating took no time" in near.why
+
+
 def test_a_quick_run_of_one_section_writes_the_page_and_keeps_the_others(tmp_path):
     (tmp_path / "speed.json").write_text(json.dumps({"training": section(row("kept", 3.1, target=3.0))}))
     command = [sys.executable, "-m", "benchmarks.speed", "--only", "startup", "--quick", "--out", str(tmp_path)]
@@ -81,6 +94,8 @@ def test_each_section_can_be_measured(name, tmp_path, capfd):
         applied = {row["kind"]: int(row["note"].split("%")[0].split()[-1]) for row in rows}
         assert applied["imitated"] > 5
         assert applied["conditions"] > 5
+    if name == "training":
+        assert all(0 < row["simulating"] < 1 for row in rows)
 
 
 def test_the_plot_has_a_line_for_each_kind(tmp_path):

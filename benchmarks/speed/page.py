@@ -40,8 +40,8 @@ def _summary(data: dict[str, Any]) -> str:
     verdicts = [v for name, section in SECTIONS.items() if name in data for v in section.judge(data[name]["rows"])]
     if not verdicts:
         return ""
-    met = sum(ok for _, ok in verdicts)
-    missed = [f"- {text}" for text, ok in verdicts if not ok]
+    met = sum(v.met for v in verdicts)
+    missed = [f"- {v.text}" for v in verdicts if not v.met]
     if not missed:
         return f"All {len(verdicts)} targets below are met.\n"
     return f"{met} of {len(verdicts)} targets below are met; not met:\n\n" + "\n".join(missed) + "\n"
@@ -77,7 +77,9 @@ def _number(value: float | None) -> str:
 
 def _verdicts(section: Section, rows: list[Row]) -> str:
     verdicts = section.judge(rows)
-    return "\n".join(f"- {text}: **{'met' if ok else 'not met'}**" for text, ok in verdicts) + "\n" if verdicts else ""
+    lines = [f"- {v.text}: **{'met' if v.met else 'not met'}**" + (f"; {v.why}" if v.why and not v.met else "")
+             for v in verdicts]  # fmt: skip
+    return "\n".join(lines) + "\n" if lines else ""
 
 
 def _made(measured: dict[str, Any]) -> str:

@@ -15,10 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from benchmarks.speed import machine, simulation
 from benchmarks.speed.rows import Row, faster, side_by_side
 
@@ -28,6 +30,8 @@ TASKS = {
 }  # fmt: skip
 """Numbers observed and actions, for the FLOPs of an update."""
 ROLLOUT, BATCH, EPOCHS = 2048, 256, 10
+_Training = tuple[Any, Callable[[], Any]]
+"""The model, and what trains it."""
 MOST, FEWER = ("Walker2d-v5",), 3
 """Of the repeats, other tasks than these have a third, so that all of it takes less than ten minutes."""
 TARGETS = {1: 3.0, 2: 2.5}
@@ -50,13 +54,17 @@ def _row(env_id: str, runs: int, steps: int, repeats: int) -> Row:
     with contextlib.ExitStack() as stack:
         teams = {who: stack.enter_context(_Team(who, env_id, steps, runs)) for who in WHO}
         pairs = side_by_side({who: team.run for who, team in teams.items()}, repeats)
-    found = {who: [rate for rate, _ in each] for who, each in pairs.items()}
-    least = min(share for each in pairs.values() for _, share in each)
+    rates = {who: [sum(told["rate"] for told in each) for each in found] for who, found in pairs.items()}
+    least = min(told["had_core"] for found in pairs.values() for each in found for told in each)
+    simulating, updating = (
+        float(np.median([told[part] for each in pairs["ours"] for told in each])) for part in ("simulating", "updating")
+    )
     names = {1: "a single run on all cores", 2: "two runs at once, a core each"}
     return faster(
-        f"{env_id}, {names[runs]}", "steps/s", found["sb3"], found["ours"], limit(env_id),
-        target=HEAVY.get(env_id, TARGETS[runs]),
-        note=f"{repeats} repeat{'s' * (repeats > 1)}, each process had its core for {least:.0%} or more",
+        f"{env_id}, {names[runs]}", "steps/s", rates["sb3"], rates["ours"], limit(env_id),
+        target=HEAVY.get(env_id, TARGETS[runs]), simulating=simulating,
+        note=f"{repeats} repeat{'s' * (repeats > 1)}, {simulating:.0%} of the time simulation, {updating:.0%} update, "
+        f"each process had its core for {least:.0%} or more",
     )  # fmt: skip
 
 
@@ -94,17 +102,15 @@ class _Team:
             raise RuntimeError(f"{' '.join(self._command)} failed; its error is above")
         return json.loads(line)
 
-    def run(self) -> tuple[float, float]:
-        """Steps per second in all, of processes that start together, and the least share of the time for which one of
-        them had its core."""
+    def run(self) -> list[dict[str, float]]:
+        """What each of the processes tells of its training, which they begin together."""
         for process in self._processes:
             process.stdin.write("go\n")  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
-        found = [self._hear(process) for process in self._processes]
-        return sum(rate for rate, _ in found), min(share for _, share in found)
+        return [self._hear(process) for process in self._processes]
 
 
-def _sb3(env_id: str, folder: Path) -> Any:
+def _sb3(env_id: str, folder: Path) -> Callable[[int], _Training]:
     import gymnasium as gym
     from stable_baselines3 import PPO
     from stable_baselines3.common.monitor import Monitor
@@ -114,10 +120,14 @@ def _sb3(env_id: str, folder: Path) -> Any:
         venv = DummyVecEnv([lambda: Monitor(gym.make(env_id)) for _ in range(8)])
         return PPO("MlpPolicy", venv, n_steps=ROLLOUT // 8, batch_size=BATCH, n_epochs=EPOCHS, seed=0, device="cpu")
 
-    return lambda steps: partial(fresh().learn, steps)
+    def make(steps: int) -> _Training:
+        model = fresh()
+        return model, partial(model.learn, steps)
+
+    return make
 
 
-def _ours(env_id: str, folder: Path) -> Any:
+def _ours(env_id: str, folder: Path) -> Callable[[int], _Training]:
     from benchmarks.speed.rows import workspace
 
     from unstuck.config import TrainConfig
@@ -129,7 +139,12 @@ def _ours(env_id: str, folder: Path) -> Any:
     config = TrainConfig(
         n_envs=16, n_steps=ROLLOUT // 16, batch_size=BATCH, n_epochs=EPOCHS, critic_warmup=0, threads=threads
     )
-    return lambda steps: partial(Learner(space, config, Plan(), None, 0, steps, folder).learn, 0)
+
+    def make(steps: int) -> _Training:
+        learner = Learner(space, config, Plan(), None, 0, steps, folder)
+        return learner.model, partial(learner.trainer.learn, steps, lambda _: None)
+
+    return make
 
 
 WHO = {"sb3": _sb3, "ours": _ours}
@@ -140,14 +155,32 @@ def _work(who: str, env_id: str, steps: int, threads: int) -> None:
 
     with one_thread(), tempfile.TemporaryDirectory() as name:
         make = WHO[who](env_id, Path(name))
-        make(ROLLOUT)()
+        make(ROLLOUT)[1]()
         print(json.dumps("ready"), flush=True)
         for _ in sys.stdin:
-            learn = make(steps)
+            model, learn = make(steps)
+            spent = {"simulating": _timed(model.env, "step"), "updating": _timed(model, "train")}
             begun, waited = time.perf_counter(), _waited()
             learn()
             seconds = time.perf_counter() - begun
-            print(json.dumps([steps / seconds, 1 - (_waited() - waited) / seconds]), flush=True)
+            told = {name: sum(times) / seconds for name, times in spent.items()}
+            had_core = 1 - (_waited() - waited) / seconds
+            print(json.dumps({"rate": steps / seconds, "had_core": had_core, **told}), flush=True)
+
+
+def _timed(owner: Any, name: str) -> list[float]:
+    """Seconds of each call of a method of this object, as they come."""
+    times: list[float] = []
+    own = getattr(owner, name)
+
+    def call(*args: Any) -> Any:
+        begun = time.perf_counter()
+        found = own(*args)
+        times.append(time.perf_counter() - begun)
+        return found
+
+    setattr(owner, name, call)
+    return times
 
 
 def _waited() -> float:
