@@ -7,9 +7,9 @@ import pytest
 import torch
 from stable_baselines3 import PPO
 
-from guide_cases import names, wrapped
+from guide_cases import guide_of, names, wrapped
 from unstuck.config import GuideConfig
-from unstuck.guidance import Action, Advice, Condition, Evidence, Guidance, Term, Verdict
+from unstuck.guidance import Action, Advice, Condition, Evidence, Guidance, Near, Term, Verdict
 from unstuck.guide.on_policy import Attached
 from unstuck.guide.plan import Plan
 from unstuck.guide.sense import computing
@@ -116,6 +116,59 @@ def test_suggestions_are_held_and_dropped_at_the_end_of_an_episode():
     at_wall = path.index(0)
     assert cell - at_wall - 1 == 0, "until the wall the policy's own way"
     assert path[at_wall : at_wall + 8] == [0, 1, 2, 3, 2, 1, 0, 1]
+
+
+@pytest.mark.parametrize("kind", ["when", "near", "table"])
+@pytest.mark.parametrize("hold", [1, 3])
+@pytest.mark.parametrize("delta", [False, True, None])
+def test_what_is_executed_is_what_a_plain_loop_over_advice_and_environments_says(kind, hold, delta):
+    rng, task, n = np.random.default_rng(0), "Pendulum-v1", 6
+    of, bins, radius = names(task), 8, 0.3
+    scales = {name: (-1.0, 1.0 + k) for k, name in enumerate(of)}
+    centre, half = np.array([[(low + high) / 2, (high - low) / 2] for low, high in scales.values()]).T
+
+    def piece(i):
+        state = dict(zip(of, rng.uniform(-1, 1, len(of)).tolist(), strict=True))
+        where = {
+            "when": {"kind": "rule", "when": (Condition(variable=of[i % len(of)], op=">", value=0.3 + 0.02 * i),)},
+            "near": {"kind": "state", "near": Near(point=state, radius=radius)},
+            "table": {"kind": "state", "evidence": Evidence(episode=0, step=0, state=state)},
+        }[kind]
+        action = Action(values=(float(rng.normal(scale=2)),), delta=bool(i % 2) if delta is None else delta)
+        return Advice(id=f"a{i}", why="", hold=1 + i % hold, action=action, **where)
+
+    def applies(advice, row):
+        if kind == "when":
+            (c,) = advice.when
+            return row[of.index(c.variable)] > c.value
+        here = (row - centre) / half
+        if kind == "near":
+            there = (np.array([advice.near.point[name] for name in of]) - centre) / half
+            return (np.abs(here - there) <= radius).all()
+        there = (np.array([advice.evidence.state[name] for name in of]) - centre) / half
+        return (np.floor((here + 1) * (bins / 2)) == np.floor((there + 1) * (bins / 2))).all()
+
+    advice = tuple(piece(i) for i in range(40))
+    guide = guide_of(task, Plan(execute=True, bins=bins), advice=advice, scales=scales, n=n)
+    part, space = guide.part("execution"), guide.context.action_space
+    held, left, taken = [None] * n, [0] * n, 0
+    for t in range(120):
+        values, begun = rng.uniform(-1, 1, (n, len(of))), rng.random(n) < 0.1
+        own = rng.normal(size=(n, 1)).astype(np.float32)
+        part.see(values, np.ones(n, dtype=bool) if t == 0 else begun)
+        found, expected = part.act(own), own.copy()
+        for i in range(n):
+            left[i] -= 1
+            if t == 0 or begun[i] or held[i] is None or left[i] <= 0:
+                held[i] = next((a for a in advice if applies(a, values[i])), None)
+                left[i] = held[i].hold if held[i] is not None else 0
+            if held[i] is not None:
+                wanted = np.float32(held[i].action.values[0])
+                expected[i] = np.clip(own[i] + wanted if held[i].action.delta else wanted, space.low, space.high)
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(part.acting, [h is not None for h in held])
+        taken += sum(h is not None for h in held)
+    assert 0 < taken < 120 * n
 
 
 def test_suggestions_are_executed_in_a_share_of_the_environments_that_falls_to_zero():
