@@ -115,8 +115,9 @@ takes `frameskip` (4) and `repeat_action_probability` (0.25).
   training. tests/test_pixels.py holds frames, rewards and ends against Stable-Baselines3's own, bit by bit.
 - **Other games** are played, measured and trained the same way. Their card is the generic one, brightness in 4 x 4
   patches, of which a coach can say little: show it frames, `--llm.frames 5`.
-- **Verification** restores the emulator, its random numbers and all that wrappers keep (frames, buffers, lives). A
-  state of a collected episode is reached once, by its actions, which count as steps; then it is kept and restored.
+- **Verification** branches from stored states: each step of a collected episode is kept with the emulator's state, its
+  random numbers and all that wrappers keep (frames, buffers, lives), 2 kB a step on disk. Restoring one takes no
+  environment step and goes on bit for bit as a replay does, which tests/test_pixels.py holds to the end of a life.
 - **A stuck one to try**: `python scripts/make_pixel_agent.py` makes one in two updates of PPO (`make agents` does,
   too): a learning rate a hundred times too high killed every unit of its first convolution.
 - **Memory**: frames stay bytes in rollouts, episodes and replay buffers. A step of 4 frames has 28 kB, so 8,000

@@ -17,6 +17,7 @@ from unstuck.errors import RunError
 from unstuck.rollout import run_episodes
 from unstuck.run import Run
 from unstuck.stages.collect import _room, collect
+from unstuck.tasks.atari_ram import bytes_of
 
 WIDTH, STEPS, EPISODES = 4_000, 40, 60
 
@@ -102,10 +103,10 @@ def test_an_episode_is_the_same_alone(tmp_path: Path, agent: Path) -> None:
 
 def test_fewer_long_episodes_of_images_at_once() -> None:
     image = gym.spaces.Box(0, 255, (4, 84, 84), np.uint8)
-    assert _room(image, 27_000) == 1
-    assert _room(image, 1_000) == 4
-    assert _room(gym.spaces.Dict({"a": image, "b": gym.spaces.Discrete(3)}), 1_000) == 4
-    assert _room(gym.spaces.Box(-1, 1, (376,)), 1_000) > 8
+    assert _room(bytes_of(image), 27_000) == 1
+    assert _room(bytes_of(image), 1_000) == 4
+    assert _room(bytes_of(gym.spaces.Dict({"a": image, "b": gym.spaces.Discrete(3)})), 1_000) == 4
+    assert _room(bytes_of(gym.spaces.Box(-1, 1, (376,))), 1_000) > 8
 
 
 # ------------------------------------------------------------------------------------------------ snapshots
@@ -123,12 +124,12 @@ def test_snapshots_are_read_when_they_are_needed(tmp_path: Path) -> None:
     save_episode(episode(rows), path)
     loaded = load_episode(path)
     assert isinstance(loaded.snapshots, StoredSnapshots)
-    assert "_array" not in vars(loaded.snapshots)
+    assert "held" not in vars(loaded.snapshots)
     assert len(loaded.snapshots) == 4
     for step in range(4):
         assert np.array_equal(loaded.snapshots[step], rows[step])
     save_episode(loaded, tmp_path / "again.npz")
-    assert np.array_equal(np.asarray(load_episode(tmp_path / "again.npz").snapshots), rows)
+    assert np.array_equal(load_episode(tmp_path / "again.npz").snapshots.held, rows)
     save_episode(episode(None), path)
     assert load_episode(path).snapshots is None
 

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.env_util import make_atari_env
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecFrameStack, VecTransposeImage
 
 pytest.importorskip("ale_py")
 
-from unstuck.agents import find_env_id, load_agent, zoo_env_kwargs
+from unstuck.agents import build_policy, find_env_id, load_agent, zoo_env_kwargs
 from unstuck.algorithms import policy_of
 from unstuck.config import AgentConfig, CollectConfig, RunConfig, TaskConfig, TrainConfig
-from unstuck.errors import AgentError, UnstuckError
+from unstuck.emulators import AleSnapshotter
+from unstuck.episodes import Episode, as_snapshots, load_episode, save_episode
+from unstuck.errors import AgentError, RunError, UnstuckError
 from unstuck.guidance import Action, Advice, Condition, Guidance, Term
 from unstuck.guide.plan import Plan
 from unstuck.intake import take_in
+from unstuck.keys import STATE_VARIABLE
 from unstuck.learner import Learner
 from unstuck.pipeline import open_run
 from unstuck.preflight import check_device
-from unstuck.simulators import AleSnapshotter
-from unstuck.snapshots import check_exact
+from unstuck.race.legs import play
+from unstuck.simulators import ReplaySnapshotter
+from unstuck.snapshots import check_exact, restore_episode_step, snapshotter_for
 from unstuck.stages.collect import collect
 from unstuck.stages.report.deploy import lines
 from unstuck.tasks import describer_for, make_env
@@ -33,6 +40,7 @@ from unstuck.tasks.atari import LIFE_LOST, TRAINED_REWARD
 from unstuck.tasks.atari_games import GAMES
 from unstuck.tasks.atari_ram import RAM, SEEN, Beside, seen, seen_space
 from unstuck.testing import CORRIDOR
+from unstuck.treatments import States, afresh
 from unstuck.vecenvs import make_vec_env
 from unstuck.workspace import Workspace
 
@@ -113,6 +121,85 @@ def test_a_reset_begins_a_new_game_wherever_the_last_one_stood() -> None:
 def test_snapshots_are_exact_over_the_end_of_a_life() -> None:
     report = check_exact(lambda: make_env(BREAKOUT), seed=0, steps=80, snapshotter=AleSnapshotter())
     assert report.exact, report
+
+
+class EmulatorAlone(AleSnapshotter):
+    """A plausible but wrong strategy: nothing of what wrappers keep."""
+
+    def restore(self, env: Any, state: np.ndarray) -> None:
+        around = self.save(env)
+        super().restore(env, state)
+        emulator = env.unwrapped.clone_state(include_rng=True)
+        super().restore(env, around)
+        env.unwrapped.restore_state(emulator)
+
+
+@pytest.mark.parametrize(("env_id", "kwargs"), [(PONG, {}), ("ALE/Pong-v5", {})])
+def test_branches_from_stored_states_are_those_of_a_replay(tmp_path: Path, env_id: str, kwargs: dict[str, Any]) -> None:
+    env, other = make_env(env_id, kwargs), make_env(env_id, kwargs)
+    saver = snapshotter_for(lambda: make_env(env_id, kwargs))
+    assert isinstance(saver, AleSnapshotter)
+    rng, observations, states = np.random.default_rng(0), [env.reset(seed=7)[0]], []
+    actions = rng.integers(6, size=60)
+    for action in actions:
+        states.append(saver.save(env))
+        observations.append(env.step(action)[0])
+    states.append(saver.save(env))
+    save_episode(
+        Episode(
+            0, 7, False, {k: np.array([o[k] for o in observations]) for k in (SEEN, RAM)}, actions, np.zeros(60),
+            terminated=False, truncated=False, snapshots=as_snapshots(states),
+        ),
+        tmp_path / "episode.npz",
+    )  # fmt: skip
+    episode = load_episode(tmp_path / "episode.npz")
+    assert (tmp_path / "episode.npz").stat().st_size < 61 * 8_000
+    further = rng.integers(6, size=40)
+    other.reset(seed=8)
+    for step in (0, 33, 60):
+        assert restore_episode_step(env, episode, step, ReplaySnapshotter()) == step
+        expected = [env.step(action)[:4] for action in further]
+        for _ in range(5):
+            other.step(2)  # used for something else before
+        assert restore_episode_step(other, episode, step, saver) == 0
+        for (obs, *rest), action in zip(expected, further, strict=True):
+            again, *same = other.step(action)[:4]
+            assert same == rest
+            np.testing.assert_array_equal(again[SEEN], obs[SEEN])
+            np.testing.assert_array_equal(again[RAM], obs[RAM])
+
+
+def test_the_check_finds_forgotten_frames() -> None:
+    assert not check_exact(lambda: make_env(PONG), steps=60, snapshotter=EmulatorAlone()).exact
+
+
+def test_a_damaged_state_of_the_emulator_is_refused() -> None:
+    env = make_env(PONG)
+    env.reset(seed=0)
+    state = AleSnapshotter().save(env)
+    changed = state.copy()
+    changed[5_000] ^= 1
+    other = make_env(PONG, {"frame_stack": 2})
+    for where, broken in ((env, state[:5]), (env, changed), (other, state)):
+        with pytest.raises(RunError, match="collect the episodes again"):
+            AleSnapshotter().restore(where, broken)
+
+
+def test_states_of_the_emulator_that_others_saved_are_reached_by_a_replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env, saver = make_env("UnstuckPong-v0"), AleSnapshotter()
+    observations, states = [env.reset(seed=3)[0]], [saver.save(env)]
+    for _ in range(4):
+        observations.append(env.step(1)[0])
+        states.append(saver.save(env))
+    episode = Episode(
+        0, 3, True, np.array(observations), np.ones(4, np.int64), np.zeros(4), terminated=False, truncated=False,
+        snapshots=as_snapshots(states),
+    )  # fmt: skip
+    assert restore_episode_step(env, episode, 4, saver) == 0
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path))
+    assert restore_episode_step(env, episode, 4, saver) == 4
 
 
 def test_a_learner_gets_what_the_agent_was_trained_on_and_monitor_the_score() -> None:
@@ -308,9 +395,9 @@ DOWN = Guidance(
 )  # fmt: skip
 
 
-def trained(tmp_path: Path, agent: Path, plan: Plan, **settings: Any) -> Any:
+def trained(tmp_path: Path, agent: Path, plan: Plan, env_id: str = PONG, **settings: Any) -> Any:
     config = RunConfig(
-        agent=AgentConfig(agent=str(agent)), task=TaskConfig(env=PONG, env_kwargs={"max_episode_steps": 20}),
+        agent=AgentConfig(agent=str(agent)), task=TaskConfig(env=env_id, env_kwargs={"max_episode_steps": 20}),
         collect=CollectConfig(episodes=2, max_steps=100),
     )  # fmt: skip
     run = open_run(config, tmp_path / "run")
@@ -332,6 +419,55 @@ def test_ram_guides_what_learns_from_pixels(tmp_path: Path, pong: Path) -> None:
     assert model.observation_space.shape == (4, 84, 84)
     assert model.rollout_buffer is None or model.rollout_buffer.observations.dtype == np.uint8
     assert learner.model.rollout_buffer.observations.dtype == np.uint8
+
+
+def test_what_is_refined_plays_from_pixels_alone_what_was_measured(tmp_path: Path) -> None:
+    """Loaded by Stable-Baselines3 into its own games, without Unstuck, it has the returns that are reported."""
+    model = small(BREAKOUT)
+    with torch.no_grad():
+        model.policy.action_net.weight *= 3_000  # acts by what it sees
+    model.save(tmp_path / "breakout.zip")
+    trained(tmp_path, tmp_path / "breakout.zip", Plan(), BREAKOUT)
+    zipped, seeds = tmp_path / "trained" / "agent.zip", (1, 2, 3)
+    task = TaskConfig(env=BREAKOUT)
+    space = SimpleNamespace(make_env=lambda: make_env(task.env, task.env_kwargs))
+    measured, _ = play(space, load_agent(zipped), seeds, "deterministic")
+    plain = PPO.load(zipped, device="cpu")
+    found = [
+        evaluate_policy(plain, VecFrameStack(make_atari_env(BREAKOUT, 1, seed=seed), 4), n_eval_episodes=1)[0]
+        for seed in seeds
+    ]
+    assert found == measured
+    assert len(set(measured)) > 1, "it plays otherwise from other starts"
+
+
+def test_new_convolutions_answer_to_what_is_seen(pong: Path) -> None:
+    env = make_env(PONG)
+    frames = [env.reset(seed=0)[0][SEEN], *(env.step(i % 6)[0][SEEN] for i in range(99))]
+    n = len(frames)
+    states = States(np.array(frames), np.zeros(n, np.int64), np.full((n, 6), 1 / 6), np.zeros(n), np.array([n - 1]),
+                    np.array([False]), np.array(frames[-1:]))  # fmt: skip
+    agent, shown = load_agent(pong), torch.as_tensor(states.observations)
+    spread = {}
+    for name, given in (("as it comes", None), ("fitted", states)):
+        new = afresh(agent, given, env.observation_space, env.action_space, seed=1)
+        policy = build_policy(new, env.observation_space, env.action_space)
+        with torch.no_grad():
+            first = policy.features_extractor.cnn[0](shown.float() / 255)
+            spread[name] = policy.extract_features(shown).std(dim=0).mean()
+    np.testing.assert_allclose(first.mean(dim=(0, 2, 3)), 0, atol=1e-4)
+    np.testing.assert_allclose(first.std(dim=(0, 2, 3)), 1, atol=1e-3)
+    assert spread["fitted"] > 3 * spread["as it comes"]
+
+
+def test_convolutions_are_kept_as_they_are_quick_and_saved_as_they_are_usual(tmp_path: Path, pong: Path) -> None:
+    learner, _ = trained(tmp_path, pong, Plan())
+    weight = learner.model.policy.features_extractor.cnn[0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert not weight.is_contiguous()
+    saved = PPO.load(tmp_path / "trained" / "agent.zip", device="cpu").policy.features_extractor.cnn[0].weight
+    assert saved.is_contiguous()
+    torch.testing.assert_close(saved, weight)
 
 
 def test_a_device_that_is_not_there_is_said_before_anything_runs() -> None:

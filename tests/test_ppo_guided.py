@@ -8,6 +8,7 @@ from stable_baselines3 import PPO
 from guide_cases import names, wrapped
 from unstuck.guidance import Action, Advice, Condition, Guidance, Term
 from unstuck.guide.on_policy import Attached
+from unstuck.guide.parts.imitation import pulls
 from unstuck.guide.plan import Plan
 from unstuck.ppo.fast import FastPPO
 from unstuck.testing import CORRIDOR, PUSH
@@ -19,6 +20,7 @@ PLANS = {
     "executed, the policy's own action stored": Plan(execute=True, log_prob="own"),
     "both": Plan(execute=True, imitate=0.2),
     "with rewards": Plan(imitate=0.4, terms=True),
+    "balanced": Plan(imitate=0.4, imitate_balance=True),
 }
 
 
@@ -62,6 +64,17 @@ def test_both_engines_learn_the_same_under_guidance(name, env_id, delta):
         loss = our_imitation.take_loss()
         assert loss == pytest.approx(their_imitation.take_loss(), rel=1e-3)
         assert our_imitation.take_loss() is None, "taken"
+
+
+def test_rare_suggestions_pull_as_hard_as_frequent_ones():
+    advised = np.array([True] * 8 + [False, True, True])
+    suggested = np.array([0] * 8 + [5, 2, 2])
+    plain, balanced = pulls(advised, suggested, False), pulls(advised, suggested, True)
+    np.testing.assert_array_equal(plain, advised)
+    assert balanced[8] == 0
+    assert balanced[:8].sum() == pytest.approx(balanced[9:].sum()) == pytest.approx(5)
+    capped = pulls(np.ones(1000, bool), np.arange(1000) // 999, True)
+    assert capped[-1] / capped[0] == pytest.approx(20, rel=0.01), "ten times the mean, where half of it would be 500"
 
 
 def test_imitation_changes_what_is_learnt():

@@ -11,8 +11,8 @@ import pytest
 
 ale_py = pytest.importorskip("ale_py")
 
+from unstuck.emulators import AleSnapshotter  # noqa: E402
 from unstuck.errors import TaskError  # noqa: E402
-from unstuck.simulators import AleSnapshotter  # noqa: E402
 from unstuck.snapshots import check_exact  # noqa: E402
 from unstuck.tasks import describer_for, make_env  # noqa: E402
 from unstuck.tasks.atari import StickySkip, objects  # noqa: E402

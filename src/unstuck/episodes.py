@@ -7,7 +7,7 @@ for the simulator and not for somebody's running statistics.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,33 +26,66 @@ ObsArray = Array | dict[str, Array]
 
 
 @dataclass(frozen=True)
+class PackedSnapshots:
+    """Snapshots of different lengths: bytes, one after the other.
+
+    Raises:
+        ValueError: the ends are not those of consecutive pieces of the bytes.
+    """
+
+    data: Array
+    """(N,) uint8."""
+    ends: Array
+    """(T+1,) int64, where each ends."""
+
+    def __post_init__(self) -> None:
+        whole = len(self.ends) > 0 and self.ends[0] >= 0 and self.ends[-1] == len(self.data)
+        if self.data.dtype != np.uint8 or self.ends.dtype != np.int64 or not whole or np.any(np.diff(self.ends) < 0):
+            raise ValueError("snapshots: the bytes do not divide as their ends say")
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, step: int) -> Array:
+        """(S,) uint8."""
+        return self.data[self.ends[step - 1] if step > 0 else 0 : self.ends[step]]
+
+
+def as_snapshots(rows: Sequence[Array]) -> Array | PackedSnapshots:
+    """What an episode holds of the vectors that a snapshotter saved."""
+    if rows[0].dtype != np.uint8:
+        return np.stack(rows)
+    return PackedSnapshots(np.concatenate(rows), np.cumsum([len(row) for row in rows], dtype=np.int64))
+
+
+@dataclass(frozen=True)
 class StoredSnapshots:
-    """The snapshots of a stored episode: (T+1, S) float64, read when the first row is asked for. Most who read an
-    episode never look at them, and they are most of its size."""
+    """The snapshots of a stored episode, read when the first is asked for. Most who read an episode never look at them,
+    and they are most of its size."""
 
     path: Path
     rows: int
 
     @cached_property
-    def _array(self) -> Array:
+    def held(self) -> Array | PackedSnapshots:
+        """Raises RunError if the file is damaged or gone."""
         try:
             with np.load(self.path, allow_pickle=False) as archive:
-                array = archive["snapshots"]
+                found = archive["snapshots"]
+                if "snapshot_ends" in archive.files:
+                    found = PackedSnapshots(found, archive["snapshot_ends"])
         except Exception as error:
             raise _unreadable(self.path, error) from error
-        if len(array) != self.rows:
-            raise _unreadable(self.path, f"expected {self.rows} snapshots, got {len(array)}")
-        return array
+        if len(found) != self.rows:
+            raise _unreadable(self.path, f"expected {self.rows} snapshots, got {len(found)}")
+        return found
 
     def __len__(self) -> int:
         return self.rows
 
     def __getitem__(self, step: int) -> Array:
-        """(S,). Raises RunError if the file is damaged or gone."""
-        return self._array[step]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        return np.array(self._array, dtype=dtype)
+        """(S,) of the snapshotter's. Raises RunError if the file is damaged or gone."""
+        return self.held[step]
 
 
 @dataclass(frozen=True)
@@ -81,8 +114,8 @@ class Episode:
     unit; `action_std` (T, A) and `action_mean` (T, A) for Box; `action_prob` (T, n) for Discrete. Where the critic is
     one of actions, V is max Q(s, a), or Q at the most likely action; `q` (T,) is Q(s_t, a_t), from which `td_error` is
     counted, and for Discrete `action_value` (T, n) is Q of each action."""
-    snapshots: Array | StoredSnapshots | None = None
-    """(T+1, S) float64 full simulator states where the simulator has cheap exact ones, else None."""
+    snapshots: Array | PackedSnapshots | StoredSnapshots | None = None
+    """Of T+1 full simulator states, where the simulator has cheap exact ones: (T+1, S) float64, or bytes; else None."""
     reward_parts: Mapping[str, Array] = field(default_factory=dict)
     """Parts of the reward that the task tells in `info`, such as `reward_forward`: (T,) float64 each."""
 
@@ -136,8 +169,13 @@ def save_episode(episode: Episode, path: Path) -> None:
         arrays["observations"] = episode.observations
     arrays |= {f"signals/{k}": v for k, v in episode.signals.items()}
     arrays |= {f"reward_parts/{k}": v for k, v in episode.reward_parts.items()}
-    if episode.snapshots is not None:
-        arrays["snapshots"] = np.asarray(episode.snapshots)
+    snapshots = episode.snapshots
+    if isinstance(snapshots, StoredSnapshots):
+        snapshots = snapshots.held
+    if isinstance(snapshots, PackedSnapshots):
+        arrays |= {"snapshots": snapshots.data, "snapshot_ends": snapshots.ends}
+    elif snapshots is not None:
+        arrays["snapshots"] = snapshots
     meta = {
         "format": FORMAT, "index": episode.index, "seed": episode.seed, "deterministic": episode.deterministic,
         "terminated": episode.terminated, "truncated": episode.truncated,
@@ -156,7 +194,7 @@ def load_episode(path: Path) -> Episode:
     try:
         check_arrays(path, MOST_BYTES)
         with np.load(path, allow_pickle=False) as archive:
-            data = {k: archive[k] for k in archive.files if k != "snapshots"}
+            data = {k: archive[k] for k in archive.files if not k.startswith("snapshot")}
             stored = "snapshots" in archive.files
         meta = json.loads(data.pop("meta").tobytes())
         if meta.pop("format") > FORMAT:

@@ -73,8 +73,9 @@ def _draw(
 
 
 def _episode(env: Any, episode: Episode, steps: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """Pictures at these steps, in order: each from its stored state, or all by one replay."""
-    stored, at = episode.snapshots is not None, -1
+    """Pictures at these steps, in order: each from its stored state, or all by one replay. An emulator's state (bytes)
+    has no screen: it draws as it steps."""
+    stored, at = episode.snapshots is not None and episode.snapshots[0].dtype != np.uint8, -1
     for step in steps:
         if stored:
             restore_episode_step(env, episode, step, MujocoSnapshotter())

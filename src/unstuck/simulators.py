@@ -22,7 +22,7 @@ class Snapshotter(Protocol):
     name: str
     """'mujoco', 'ale', 'deepcopy' or 'replay'."""
     storable: bool
-    """Whether `save` gives a flat float64 vector, which `Episode.snapshots` can hold."""
+    """Whether `save` gives a flat vector, float64 of one length or uint8 of any, which `Episode.snapshots` can hold."""
 
     def save(self, env: gym.Env) -> Any:
         """The state of an environment that was reset. Leaves the environment as it is."""
@@ -49,7 +49,7 @@ def layers(env: gym.Env) -> list[gym.Env]:
     return [layer for layer in chain if not isinstance(layer, PassiveEnvChecker)]
 
 
-def _make_ready(env: gym.Env) -> None:
+def make_ready(env: gym.Env) -> None:
     """Reset once if that never happened, because wrappers create attributes only then."""
     if any(isinstance(layer, OrderEnforcing) and not layer.has_reset for layer in layers(env)):
         env.reset(seed=0)
@@ -106,7 +106,7 @@ class DeepcopySnapshotter:
         return stands, copy.deepcopy(moving, memo), random
 
     def restore(self, env: gym.Env, state: Any) -> None:
-        _make_ready(env)
+        make_ready(env)
         env.unwrapped.np_random  # noqa: B018
         chain = layers(env)
         stands, saved, random = state
@@ -117,29 +117,6 @@ class DeepcopySnapshotter:
             vars(layer).update(attributes)
             for name, inner in generators.items():
                 vars(layer)[name].bit_generator.state = inner
-
-
-class AleSnapshotter:
-    """The emulator's own state with its random numbers (`clone_state`), and copies of what the wrappers keep."""
-
-    name = "ale"
-    storable = False
-
-    def __init__(self) -> None:
-        self._around = _AroundAle()
-
-    def save(self, env: gym.Env) -> Any:
-        return env.unwrapped.clone_state(include_rng=True), self._around.save(env)  # type: ignore[attr-defined]
-
-    def restore(self, env: gym.Env, state: Any) -> None:
-        emulator, around = state
-        self._around.restore(env, around)
-        env.unwrapped.restore_state(emulator)  # type: ignore[attr-defined]
-
-
-class _AroundAle(DeepcopySnapshotter):
-    def _moving(self, layer: gym.Env) -> dict[str, Any]:
-        return {k: v for k, v in super()._moving(layer).items() if k != "ale"}
 
 
 # ------------------------------------------------------------------------------------------------ mujoco
@@ -171,8 +148,8 @@ class MujocoSnapshotter:
         mujoco.mj_getState(core.model, core.data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
         parts = [state, *(np.ravel(getattr(core.data, name)) for name in _DERIVED)]
         numbers: list[float] = []
-        for layer, name in self._attributes(env):
-            _pack(vars(layer)[name], name, numbers)
+        for layer, name in packed_attributes(env):
+            pack(vars(layer)[name], name, numbers)
         return np.concatenate([*parts, numbers])
 
     def restore(self, env: gym.Env, state: np.ndarray) -> None:
@@ -181,13 +158,13 @@ class MujocoSnapshotter:
         """
         import mujoco
 
-        _make_ready(env)
+        make_ready(env)
         core: Any = env.unwrapped
         vector = np.ascontiguousarray(state, dtype=np.float64)
         physics = mujoco.mj_stateSize(core.model, mujoco.mjtState.mjSTATE_INTEGRATION)
         lengths = [physics, *(getattr(core.data, name).size for name in _DERIVED)]
-        attributes = self._attributes(env)
-        sizes = [_size(vars(layer)[name]) for layer, name in attributes]
+        attributes = packed_attributes(env)
+        sizes = [size_of(vars(layer)[name]) for layer, name in attributes]
         if vector.shape != (sum(lengths) + sum(sizes),):
             raise RunError(
                 f"the snapshot has shape {vector.shape}, this environment needs ({sum(lengths) + sum(sizes)},): it was "
@@ -206,31 +183,32 @@ class MujocoSnapshotter:
         numbers = vector[at:].tolist()
         at = 0
         for (layer, name), size in zip(attributes, sizes, strict=True):
-            _unpack(numbers[at : at + size], vars(layer), name)
+            unpack(numbers[at : at + size], vars(layer), name)
             at += size
-
-    def _attributes(self, env: gym.Env) -> list[tuple[gym.Env, str]]:
-        """Layer and name of all attributes that go into the vector, in a fixed order."""
-        env.unwrapped.np_random  # noqa: B018  (made on first use)
-        return [
-            (layer, name)
-            for layer in layers(env)
-            for name, value in sorted(vars(layer).items())
-            if isinstance(value, _PACKED) and name not in _FIXED and name != "_np_random_seed" and _size(value)
-        ]
 
 
 _PACKED = (bool, int, float, np.bool_, np.integer, np.floating, np.ndarray, np.random.Generator)
 
 
-def _size(value: Any) -> int:
+def packed_attributes(env: gym.Env) -> list[tuple[gym.Env, str]]:
+    """Layer and name of all attributes that are packed into a snapshot, in a fixed order."""
+    env.unwrapped.np_random  # noqa: B018  (made on first use)
+    return [
+        (layer, name)
+        for layer in layers(env)
+        for name, value in sorted(vars(layer).items())
+        if isinstance(value, _PACKED) and name not in _FIXED and name != "_np_random_seed" and size_of(value)
+    ]
+
+
+def size_of(value: Any) -> int:
     """How many floats an attribute packs into; 0 if it is not of a kind that packs."""
     if isinstance(value, np.ndarray):
         return value.size if value.dtype.kind in "biuf" else 0
     return 2 * _WORDS + 2 if isinstance(value, np.random.Generator) else 1
 
 
-def _pack(value: Any, name: str, into: list[float]) -> None:
+def pack(value: Any, name: str, into: list[float]) -> None:
     if isinstance(value, np.random.Generator):
         into += _pack_rng(value)
         return
@@ -241,7 +219,7 @@ def _pack(value: Any, name: str, into: list[float]) -> None:
     into += packed
 
 
-def _unpack(numbers: list[float], attributes: dict[str, Any], name: str) -> None:
+def unpack(numbers: list[float], attributes: dict[str, Any], name: str) -> None:
     like = attributes[name]
     if isinstance(like, np.random.Generator):
         _unpack_rng(like, numbers)

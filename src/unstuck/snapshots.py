@@ -17,10 +17,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from unstuck.emulators import AleCopySnapshotter, AleSnapshotter
 from unstuck.episodes import Episode
 from unstuck.errors import TaskError
 from unstuck.simulators import (
-    AleSnapshotter,
     DeepcopySnapshotter,
     MujocoSnapshotter,
     ReplayPoint,
@@ -36,7 +36,7 @@ from unstuck.tasks.guarded import Place, name_of
 
 __all__ = [
     "BranchCheck", "BranchPool", "EnvFactory", "ExactReport", "Snapshotter", "check_exact", "reseed", "reset_exactly",
-    "restore_episode_step", "snapshotter_for",
+    "restore_episode_step", "snapshotter_for", "stored",
 ]  # fmt: skip
 
 EnvFactory = Callable[[], gym.Env]
@@ -192,7 +192,7 @@ def snapshotter_for(env_factory: EnvFactory, *, seed: int = 0) -> Snapshotter:
     env = env_factory()
     candidates: list[Snapshotter] = [DeepcopySnapshotter()]
     if hasattr(env.unwrapped, "clone_state") and hasattr(env.unwrapped, "ale"):
-        candidates.insert(0, AleSnapshotter())
+        candidates[:0] = [AleSnapshotter(), AleCopySnapshotter()]
     elif type(getattr(env.unwrapped, "data", None)).__module__.startswith("mujoco"):
         candidates.insert(0, MujocoSnapshotter())
     env.close()
@@ -217,11 +217,19 @@ def restore_episode_step(env: gym.Env, episode: Episode, step: int, snapshotter:
     """
     if not 0 <= step <= len(episode):
         raise ValueError(f"step {step} is outside the episode of {len(episode)} steps")
-    if snapshotter.storable and episode.snapshots is not None:
+    if episode.snapshots is not None and stored(episode, snapshotter):
         snapshotter.restore(env, episode.snapshots[step])
         return 0
     check_arrival(replay(env, ReplayPoint(episode.seed, episode.actions[:step])), episode, step)
     return step
+
+
+def stored(episode: Episode, snapshotter: Snapshotter) -> bool:
+    """Whether the states of the episode are kept with it and may be restored here: an emulator's only where this user
+    has saved them on this machine."""
+    if not snapshotter.storable or episode.snapshots is None:
+        return False
+    return not isinstance(snapshotter, AleSnapshotter) or snapshotter.restores(episode.snapshots[0])
 
 
 def check_arrival(obs: Any, episode: Episode, step: int) -> None:
@@ -256,7 +264,7 @@ class BranchPool:
         Returns and raises as `restore_episode_step`; the observation is `episode.observation(step)`.
         """
         env, saver = self.envs[i], self.snapshotter
-        if saver.name == "replay" or (saver.storable and episode.snapshots is not None):
+        if saver.name == "replay" or stored(episode, saver):
             cost = restore_episode_step(env, episode, step, saver)
         else:
             cost = self._place_kept(env, episode, step)

@@ -8,36 +8,21 @@ whose seal does not match is refused until it is confirmed, which seals it. Movi
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import json
-import os
-import secrets
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from unstuck.config import RunConfig
 from unstuck.errors import RunError
+from unstuck.keys import STATE_VARIABLE, state_dir, user_key
 from unstuck.llm.config import DEFAULT_COST_USD, LLMConfig
 from unstuck.tasks.plain import foreign
 
-STATE_VARIABLE = "UNSTUCK_STATE_DIR"
-"""Environment variable: the folder for what belongs to this user on this machine."""
 MOST_SEALS = 16
-_KEY_BYTES = 32
 _USUAL_CALLS = LLMConfig.model_fields["max_calls"].default
-
-
-def state_dir() -> Path:
-    """The user's own folder, outside any run: UNSTUCK_STATE_DIR, else the platform's place for such."""
-    if given := os.environ.get(STATE_VARIABLE):
-        return Path(given)
-    from platformdirs import user_state_path
-
-    return user_state_path("unstuck", appauthor=False)
 
 
 def claims(config: RunConfig, inputs: Mapping[str, str]) -> dict[str, Any]:
@@ -113,7 +98,7 @@ def seal(found: Mapping[str, Any], held: Mapping[str, str]) -> dict[str, str]:
     """
     if not found:
         return {}
-    name, mac = _mac(found, _key(make=True))
+    name, mac = _mac(found, user_key(make=True))
     others = {k: v for k, v in held.items() if k != name}
     return {**dict(list(others.items())[-(MOST_SEALS - 1) :]), name: mac}
 
@@ -122,7 +107,7 @@ def sealed(found: Mapping[str, Any], held: Mapping[str, str]) -> bool:
     """Whether this user has sealed these very claims."""
     if not found:
         return True
-    key = _key(make=False)
+    key = user_key(make=False)
     if key is None:
         return False
     name, mac = _mac(found, key)
@@ -134,60 +119,6 @@ def _mac(found: Mapping[str, Any], key: bytes | None) -> tuple[str, str]:
     text = json.dumps(found, sort_keys=True, default=str).encode()
     name = hashlib.sha256(b"unstuck key name" + key).hexdigest()[:12]
     return name, hmac.new(key, text, hashlib.sha256).hexdigest()
-
-
-def _key(*, make: bool) -> bytes | None:
-    """The user's key; made at the first need, readable by nobody else.
-
-    Raises:
-        RunError: if it has to be made and cannot.
-    """
-    path = state_dir() / "key"
-    try:
-        key = path.read_bytes()
-        if len(key) >= _KEY_BYTES:
-            return key
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise RunError(
-            f"cannot read {path}: {error.strerror or error}; set {STATE_VARIABLE} to a folder of yours"
-        ) from error
-    return _make_key(path) if make else None
-
-
-def _make_key(path: Path) -> bytes:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix="key.")  # mode 0600
-        with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_bytes(_KEY_BYTES))
-        try:
-            if _damaged(path):
-                os.replace(partial, path)
-            else:
-                os.link(partial, path)  # of two processes, the first one's key is the key
-        except FileExistsError:
-            pass
-        except OSError:
-            os.replace(partial, path)  # a file system without links
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(partial)
-        return path.read_bytes()
-    except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}. What a run may import or send is sealed with a key kept "
-            f"there; set {STATE_VARIABLE} to a folder that you can write"
-        ) from error
-
-
-def _damaged(path: Path) -> bool:
-    """Whether there is a key that is none: another process may have made a whole one by now."""
-    try:
-        return len(path.read_bytes()) < _KEY_BYTES
-    except FileNotFoundError:
-        return False
 
 
 def confirmed(found: Mapping[str, Any]) -> bool:

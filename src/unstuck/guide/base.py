@@ -142,6 +142,8 @@ class Part:
     """Whether `act` is to be asked."""
     imitate: float = 0.0
     """Coefficient with which the policy imitates `target`; 0: there is none."""
+    balance: bool = False
+    """Whether rare suggestions pull as hard, all together, as frequent ones (`guide.parts.imitation.pulls`)."""
     wants_own: bool = False
     """Whether `target` depends on what the policy itself would do."""
     unseen_steps: int = 0

@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from unstuck.guide.assembly import Guide
 from unstuck.guide.base import Part, Suggestions
 from unstuck.guide.memory import Memory
-from unstuck.guide.parts.imitation import WHOLE_PULL
+from unstuck.guide.parts.imitation import WHOLE_PULL, pulls
 from unstuck.guide.sense import Sense, imitating
 from unstuck.ppo.fast import FastPPO
 
@@ -128,7 +128,7 @@ class _Remembered:
     Attributes:
         advised: (n_steps, n_envs) bool; flattened environment by environment once minibatches have been asked for.
         suggested: (n_steps, n_envs, *action shape) float32.
-        minibatch: suggestions, and where there is one, of the minibatch given last.
+        minibatch: suggestions, and how hard they pull, of the minibatch given last.
     """
 
     NAMES = ("reset", "add", "get", "_get_samples")
@@ -164,10 +164,11 @@ class _Remembered:
             # The order that `swap_and_flatten` gives everything else: environment by environment.
             self.advised = self.advised.swapaxes(0, 1).reshape(-1)
             self.suggested = self.suggested.swapaxes(0, 1).reshape(-1, *self.suggested.shape[2:])
+            self.pulls = self._owner.pulls(self.advised, self.suggested)
         yield from self._own["get"](batch_size)
 
     def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
-        self.minibatch = self.suggested[batch_inds], self.advised[batch_inds]
+        self.minibatch = self.suggested[batch_inds], self.pulls[batch_inds]
         return self._own["_get_samples"](batch_inds, env)
 
 
@@ -224,6 +225,10 @@ class ImitationLoss:
         found = self._sense.suggestions(mode)
         return None if found is None else (found.where, found.actions)
 
+    def pulls(self, advised: np.ndarray, suggested: np.ndarray) -> np.ndarray:
+        """(N,) float32, how hard each sample is pulled: (N,) bool, where there is a suggestion, and (N, ...) these."""
+        return pulls(advised, suggested, self._part.balance)
+
     def record(self, losses: list[float]) -> None:
         """Takes the losses of minibatches, before `coefficient`."""
         self._losses += losses
@@ -250,15 +255,15 @@ class ImitationLoss:
         values, log_prob, entropy = self._evaluate(obs, actions)
         assert self.remembered is not None
         assert self.remembered.minibatch is not None
-        suggested, advised = self.remembered.minibatch
-        if advised.any():
-            loss = self._loss(suggested, advised)
+        suggested, pulls = self.remembered.minibatch
+        if pulls.any():
+            loss = self._loss(suggested, pulls)
             if loss.requires_grad:
                 values = _Attach.apply(values, self.coefficient * loss)
             self.record([float(loss.detach())])
         return values, log_prob, entropy
 
-    def _loss(self, suggested: np.ndarray, advised: np.ndarray) -> torch.Tensor:
+    def _loss(self, suggested: np.ndarray, pulls: np.ndarray) -> torch.Tensor:
         # SB3 keeps the distribution that it has just evaluated in `action_dist`: no second forward pass is needed.
         inner = self._policy.action_dist.distribution
         target = torch.as_tensor(suggested, device=self._policy.device)
@@ -268,7 +273,7 @@ class ImitationLoss:
             each = -self._policy.action_dist.log_prob(target)  # several choices at once
         else:
             each = 0.5 * (((inner.mean - target) / inner.stddev.detach()) ** 2).sum(dim=1)
-        matched = torch.as_tensor(advised, dtype=each.dtype, device=each.device)
+        matched = torch.as_tensor(pulls, dtype=each.dtype, device=each.device)
         return (each * matched).sum() / matched.sum().clamp(min=self.whole_pull * len(each))
 
     def take_loss(self) -> float | None:

@@ -207,8 +207,10 @@ class FastPPO(PPO):
             buffer.returns.ravel(),
         )  # fmt: skip
         if self._advised is not None and self._targets is not None and self._advised.any():
-            samples.advised = self._advised.T.reshape(-1).astype(np.float32)
-            samples.targets = self._head.columns(buffer.swap_and_flatten(self._targets[..., None]))
+            assert self.target is not None
+            suggested = buffer.swap_and_flatten(self._targets[..., None])
+            samples.advised = self.target.pulls(self._advised.T.reshape(-1), suggested)
+            samples.targets = self._head.columns(suggested)
         return samples
 
     def _record(self, result: Statistics, settings: Settings) -> None:

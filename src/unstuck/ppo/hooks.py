@@ -43,6 +43,15 @@ class Target(Protocol):
             (n_envs,) bool, where there is a suggestion, and (M, ...) the suggested actions there; None for nowhere.
         """
 
+    def pulls(self, advised: np.ndarray, suggested: np.ndarray) -> np.ndarray:
+        """(N,) float32, how hard each sample of a rollout is pulled towards its suggestion.
+
+        Args:
+            advised: (N,) bool, where there is one.
+            suggested: (N, ...); only looked at where advised.
+        """
+        ...
+
     def record(self, losses: list[float]) -> None:
         """Takes the losses of the update's minibatches that had a suggestion, before `coefficient`."""
 

@@ -48,7 +48,7 @@ class Samples:
     targets: np.ndarray | None = None
     """Suggestions to imitate, as `actions`; only looked at where advised."""
     advised: np.ndarray | None = None
-    """(N,) float32, 1 where there is a suggestion."""
+    """(N,) float32, 0 where there is no suggestion; else how hard it pulls, 1 on average."""
 
     def __len__(self) -> int:
         return len(self.returns)

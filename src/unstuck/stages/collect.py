@@ -16,12 +16,14 @@ from unstuck.agents.history import learning_curve
 from unstuck.algorithms import Policy
 from unstuck.branching.lockstep import stack
 from unstuck.diagnosis.panel import FILE, Panel, read_panel
-from unstuck.episodes import Episode, EpisodeSet
+from unstuck.emulators import AleSnapshotter
+from unstuck.episodes import Episode, EpisodeSet, as_snapshots
 from unstuck.errors import RunError, TaskError
 from unstuck.files import remove
 from unstuck.progress import Progress
 from unstuck.rollout import LIMIT_HINT, Trace, run_episodes, time_limit
 from unstuck.run import Run, alone, digest, write_json
+from unstuck.simulators import Snapshotter
 from unstuck.tasks.atari_ram import bytes_of
 from unstuck.workers import one_thread
 from unstuck.workspace import Workspace
@@ -32,7 +34,7 @@ CURVE_POINTS = 40
 PANEL = "panel"
 """In the stage's facts: a fingerprint of what RUN/diagnosis.json says, which lies outside of the stage's folder."""
 IN_MEMORY = 128 * 2**20
-"""Bytes of observations that episodes under way may hold, about."""
+"""Bytes of observations and snapshots that episodes under way may hold, about."""
 OF_REWARDS = {"value", "q", "action_value"}
 """Signals in the reward's unit."""
 AT_ONCE = 8 * 2**20
@@ -67,6 +69,7 @@ def collect(run: Run, progress: Progress | None = None) -> EpisodeSet:
         episodes = EpisodeSet(draft.folder)
         returns: dict[int, float] = {}
         envs = [space.make_env() for _ in range(min(8, (config.episodes + 1) // 2))]
+        size = _size(envs[0], snapshotter)
         for deterministic in (True, False):
             count = config.episodes // 2 if deterministic else config.episodes - config.episodes // 2
             first = config.seed + (0 if deterministic else config.episodes // 2)
@@ -74,7 +77,7 @@ def collect(run: Run, progress: Progress | None = None) -> EpisodeSet:
             counter = _Counter(allowed)
             # Fewer environments than the step limit has room for, so that it can stop new episodes in time.
             used = envs[: max(1, min(len(envs), allowed // (time_limit(envs[0]) or 1000)))]
-            used = used[: _room(envs[0].observation_space, min(allowed, time_limit(envs[0]) or allowed))]
+            used = used[: _room(size, min(allowed, time_limit(envs[0]) or allowed))]
             begun = len(returns)
             split = begun  # in the end: how many were deterministic
             traces = run_episodes(
@@ -191,7 +194,7 @@ def _episode(trace: Trace, index: int, deterministic: bool, actor: Policy, gamma
         terminated=trace.terminated,
         truncated=trace.truncated,
         signals=signals,
-        snapshots=np.stack(trace.snapshots) if trace.snapshots else None,
+        snapshots=as_snapshots(trace.snapshots) if trace.snapshots else None,
         reward_parts=_parts_of(rewards, trace.reward_parts),
     )
 
@@ -215,9 +218,18 @@ def _signals(actor: Policy, observations: Any, actions: np.ndarray) -> dict[str,
     return {name: np.concatenate([f[name] for f in found]) for name in found[0]}
 
 
-def _room(space: gym.Space, longest: int) -> int:
-    """How many episodes of so many steps fit into memory at once; at least one."""
-    return max(1, IN_MEMORY // max(1, bytes_of(space) * longest))
+def _size(env: gym.Env, snapshotter: Snapshotter) -> int:
+    """Bytes that a step takes while its episode is under way: of the observation, and of the emulator's state."""
+    size = bytes_of(env.observation_space)
+    if isinstance(snapshotter, AleSnapshotter):
+        env.reset(seed=0)
+        size += snapshotter.save(env).nbytes
+    return size
+
+
+def _room(size: int, longest: int) -> int:
+    """How many episodes of so many steps, of so many bytes each, fit into memory at once; at least one."""
+    return max(1, IN_MEMORY // max(1, size * longest))
 
 
 def _value_scale(space: Workspace) -> float:

@@ -16,6 +16,7 @@ from unstuck.agents.policy import channels_first, empty_policy, policy_class
 from unstuck.agents.rescaling import rescaled
 from unstuck.algorithms import algorithm_of
 from unstuck.errors import AgentError
+from unstuck.treatments.initial import unit_variance
 from unstuck.treatments.states import States
 
 _ONLY_WITH_SDE = ("squash_output", "full_std", "use_expln", "sde_net_arch", "clip_mean")
@@ -115,10 +116,13 @@ def afresh(
     What a stuck network has lost (units that answer, means inside the bounds, noise) a new one has, and at some
     hundred thousand steps it often overtakes what goes on from the old one. Where an agent of PPO's kind has no
     statistics, those of the states that it visited stand in; algorithms with a replay buffer are commonly trained on
-    raw observations, of which only those that can only be small are rescaled.
+    raw observations, of which only those that can only be small are rescaled. Convolutions are scaled to what they see
+    in those states (`unstuck.treatments.initial`).
     """
     policy = fresh_policy(agent, observation_space, action_space, seed)
     set_noise(policy, action_space, STD_AFRESH)
+    if states is not None and isinstance(policy, ActorCriticPolicy):
+        unit_variance(policy, states, seed)
     normalization, on_policy = agent.normalization, algorithm_of(agent).on_policy
     if on_policy and states is not None and (normalization is None or not normalization.norm_obs):
         normalization = statistics_of(states, observation_space, _gamma(agent))

@@ -22,6 +22,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from unstuck.agents import Agent
 from unstuck.errors import AgentError
 from unstuck.treatments.fresh import fresh_policy, needs_an_actor, set_noise, with_policy
+from unstuck.treatments.initial import unit_variance
 from unstuck.treatments.states import States, discounted, rows_for, rows_of, softened
 
 STD = 0.3
@@ -82,6 +83,7 @@ def transplant(
     needs_an_actor(agent, "a transplant")
     policy = fresh_policy(agent, observation_space, action_space, seed)
     set_noise(policy, action_space, std)
+    unit_variance(policy, states, seed)
     fitting = _Fitting(policy, agent, states, action_space, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

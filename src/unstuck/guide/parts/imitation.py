@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from pydantic import Field
 
 from unstuck.guide.advisor import Advisor
@@ -18,6 +19,9 @@ from unstuck.guide.base import Context, Part, PartSettings, Suggestions
 WHOLE_PULL = 0.1
 """Share of samples that advice must match for the loss to be the mean over them; where fewer match, it is less in
 proportion, so that no single sample pulls more than ten times as hard as its share of the batch."""
+
+MOST = 10.0
+"""How much harder than the mean a rare suggestion may pull."""
 
 
 class ImitationSettings(PartSettings):
@@ -29,9 +33,36 @@ class ImitationSettings(PartSettings):
     imitate_fade: float = Field(default=0.0, ge=0, le=1)
     """With imitate: the share of training over which the coefficient falls to zero. 0: it stays."""
 
+    imitate_balance: bool = False
+    """With imitate, PPO, discrete actions: rare suggestions count as much as frequent ones, each suggested action with
+    the same share of the loss."""
+
     @property
     def on(self) -> bool:
         return self.imitate > 0
+
+
+def pulls(advised: np.ndarray, suggested: np.ndarray, balance: bool) -> np.ndarray:
+    """How hard each sample of a rollout is pulled towards its suggestion: 1 where there is one, and 0 elsewhere.
+
+    Balanced, the n actions that are suggested in the rollout have an n-th of the pull each, but no sample more than
+    `MOST` times the mean: a policy that does nearly always what is nearly always right has else a small loss, though it
+    is wrong whenever it matters (a paddle that stays, because most of the time it is to stay).
+
+    Args:
+        advised: (N,) bool.
+        suggested: (N, ...) of which discrete actions are looked at where advised, if balanced.
+
+    Returns:
+        (N,) float32, with mean 1 where advised.
+    """
+    pull = advised.astype(np.float32)
+    if not balance or not advised.any():
+        return pull
+    _, which, counts = np.unique(suggested[advised].reshape(-1), return_inverse=True, return_counts=True)
+    each = np.minimum(len(which) / (len(counts) * counts), MOST)[which]
+    pull[advised] = each / each.mean()
+    return pull
 
 
 class Imitation(Part):
@@ -50,6 +81,7 @@ class Imitation(Part):
             self.imitate = settings.imitate
             self.variables = self._advisor.action_variables
             self.wants_own = self._advisor.has_deltas
+            self.balance = settings.imitate_balance and isinstance(context.action_space, spaces.Discrete)
         self.seen = self.hits = 0
 
     def on_update(self, model: Any) -> None:

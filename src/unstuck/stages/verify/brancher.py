@@ -11,7 +11,7 @@ from unstuck.branching.branches import Attempt, Branch, Lockstep, Pair, Start
 from unstuck.matching import Terms
 from unstuck.numpy_policy import NumpyPolicy, numpy_policy
 from unstuck.simulators import ReplayPoint
-from unstuck.snapshots import BranchPool, check_arrival, reset_exactly
+from unstuck.snapshots import BranchPool, check_arrival, reset_exactly, stored
 from unstuck.workers import cores
 from unstuck.workspace import Workspace
 
@@ -102,11 +102,10 @@ class Brancher:
         if self._strategy == "replay" and self.servers is None:
             return sum(2 * step for _, step in there)
         # States that can be kept are replayed once.
-        storable = self._space.snapshotter.storable
-        return sum(step for index, step in set(there) if not (storable and self._stored(index)))
+        return sum(step for index, step in set(there) if not self._stored(index))
 
     def _stored(self, index: int) -> bool:
-        return self._episode(index).snapshots is not None
+        return stored(self._episode(index), self._space.snapshotter)
 
     def run(self, starts: Sequence[Start], horizon: int, attempt: Attempt) -> list[Pair]:
         """One pair for each start, each branch up to `horizon` steps or the end of its episode.
