@@ -67,7 +67,7 @@ def channels_last(policy: torch.nn.Module) -> None:
     of the time. Nothing else changes, but for rounding."""
     for module in policy.modules():
         if isinstance(module, torch.nn.Conv2d):
-            module.to(memory_format=torch.channels_last)
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _slow_because(model: PPO) -> str | None:
