@@ -20,10 +20,17 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "100 episodes of HalfCheetah-v5 of 1000 steps": ("HalfCheetah-v5", {}, 100),
     # Falls at once, hence without its own end; episodes stream, so that ten show what a hundred would.
     "10 episodes of Humanoid-v5 of 1000 steps": ("Humanoid-v5", {"terminate_when_unhealthy": False}, 10),
+    "10 episodes of ALE/Pong-v5 of 1000 steps, four frames of 84 x 84": (
+        "ALE/Pong-v5", {"observation": "sb3", "max_episode_steps": 1000}, 10,
+    ),
     # Its limit counts frames, of which a step skips four.
-    "10 episodes of ALE/Pong-v5 of 1000 steps, from pixels": ("ALE/Pong-v5", {"max_episode_steps": 4000}, 10),
+    "10 episodes of ALE/Pong-v5 of 1000 steps, raw frames of 210 x 160": (
+        "ALE/Pong-v5", {"max_episode_steps": 4000}, 10,
+    ),
+}  # fmt: skip
+QUICK: dict[str, tuple[str, dict[str, Any], int]] = {
+    "2 episodes of ALE/Pong-v5 of 10 steps": ("ALE/Pong-v5", {"observation": "sb3", "max_episode_steps": 10}, 2)
 }
-QUICK = {"2 episodes of ALE/Pong-v5 of 10 steps, from pixels": ("ALE/Pong-v5", {"max_episode_steps": 40}, 2)}
 
 
 def measure(repeats: int = 1, quick: bool = False) -> list[dict[str, Any]]:
