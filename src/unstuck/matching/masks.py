@@ -88,7 +88,7 @@ class Masks:
     def __init__(self, pieces: Sequence[Sequence[Clause]], max_cuts: int | None = MAX_CUTS):
         self._pieces, self.exact = pieces, all(sum(len(c) > 1 for c in p) <= MAX_LAYERS for p in pieces)
         columns = list(dict.fromkeys(i.column for piece in pieces for clause in piece for i in clause))
-        self._number = {column: k for k, column in enumerate(columns)}
+        number = {column: k for k, column in enumerate(columns)}
         self._variables = np.array([c.variable for c in columns], dtype=np.intp)
         self._abs = np.array([[c.abs] for c in columns], dtype=bool)
         # Looked at once, not at every step: each numpy call there costs more than the arithmetic that it does.
@@ -96,13 +96,19 @@ class Masks:
         self._less = Differences([c.minus for c in columns])
         flat = np.array(
             [
-                (piece, layer, self._number[i.column], i.low, i.high, i.negated)
+                (piece, layer, number[i.column], i.low, i.high, i.negated)
                 for piece, clauses in enumerate(pieces)
                 for layer, clause in _layered(clauses)
                 for i in clause
             ]
         ).reshape(-1, 6)
         self._cut(flat, len(columns), max_cuts)
+        self._intervals: list[list[list[tuple[int, float, float, bool]]]] = []
+        """Of each piece and clause, with the number of the column, where `first` has to check."""
+        if not self.exact:
+            self._intervals = [
+                [[(number[i.column], i.low, i.high, i.negated) for i in clause] for clause in piece] for piece in pieces
+            ]
         self._keys = np.empty((0, 0), dtype=complex)
         layers = range(int(flat[:, 1].max(initial=0)) + 1)
         self._layers = [self._compiled(flat[flat[:, 1] == layer], layer > 0) for layer in layers]
@@ -226,8 +232,8 @@ class Masks:
 
     def _holds(self, piece: int, x: Sequence[float]) -> bool:
         return all(
-            any((i.low <= x[self._number[i.column]] <= i.high) != i.negated for i in clause)
-            for clause in self._pieces[piece]
+            any((low <= x[k] <= high) != negated for k, low, high, negated in clause)
+            for clause in self._intervals[piece]
         )
 
 
