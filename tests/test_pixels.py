@@ -24,6 +24,7 @@ from unstuck.emulators import AleSnapshotter
 from unstuck.episodes import Episode, as_snapshots, load_episode, save_episode
 from unstuck.errors import AgentError, RunError, UnstuckError
 from unstuck.guidance import Action, Advice, Condition, Guidance, Term
+from unstuck.guide.on_policy import Lessons
 from unstuck.guide.plan import Plan
 from unstuck.intake import take_in
 from unstuck.keys import STATE_VARIABLE
@@ -468,6 +469,41 @@ def test_convolutions_are_kept_as_they_are_quick_and_saved_as_they_are_usual(tmp
     saved = PPO.load(tmp_path / "trained" / "agent.zip", device="cpu").policy.features_extractor.cnn[0].weight
     assert saved.is_contiguous()
     torch.testing.assert_close(saved, weight)
+
+
+def test_what_was_suggested_in_earlier_rollouts_is_remembered(tmp_path: Path, pong: Path) -> None:
+    learner, _ = trained(tmp_path, pong, Plan(imitate=1.0, imitate_memory=40))
+    lessons = learner.trainer.attached.imitation.lessons
+    assert len(lessons) == 40, "64 steps, of which 40 have room"
+    obs, suggested = lessons.draw(500)
+    assert obs.shape == (500, 4, 84, 84)
+    assert obs.dtype == np.uint8
+    assert set(suggested) == {3}
+    assert '"imitation": null' not in (tmp_path / "trained" / "curve.jsonl").read_text().splitlines()[-1]
+
+
+def test_each_state_is_as_likely_to_be_remembered() -> None:
+    kept = []
+    for seed in range(300):
+        lessons = Lessons(5, spaces.Box(0, 255, (1,), np.uint8), spaces.Discrete(2), seed)
+        for i in range(0, 20, 4):
+            lessons.add(np.arange(i, i + 4, dtype=np.uint8)[:, None], np.zeros(4))
+        assert len(lessons) == 5
+        kept += lessons.draw(50)[0].ravel().tolist()
+    shares = np.bincount(kept, minlength=20) / len(kept)
+    np.testing.assert_allclose(shares, 1 / 20, atol=0.02)
+
+
+def test_remembering_is_refused_where_nothing_would_remember(tmp_path: Path) -> None:
+    PPO("MlpPolicy", make_env(CORRIDOR), n_steps=8, batch_size=8, device="cpu").save(tmp_path / "agent.zip")
+    config = RunConfig(agent=AgentConfig(agent=str(tmp_path / "agent.zip")), task=TaskConfig(env=CORRIDOR))
+    run = open_run(config, tmp_path / "run")
+    guidance = DOWN.model_copy(update={"env_id": CORRIDOR, "advice": (), "reward_terms": ()})
+    always = Advice(id="r", kind="rule", why="", when=(Condition(variable="obs_0", op="<", value=9.0),),
+                    action=Action(index=1))  # fmt: skip
+    guidance = guidance.model_copy(update={"advice": (always,)})
+    with pytest.raises(AgentError, match="leave it out"):
+        Learner(Workspace(run), TrainConfig(), Plan(imitate=1.0, imitate_memory=5), guidance, 1, 64, tmp_path)
 
 
 def test_a_device_that_is_not_there_is_said_before_anything_runs() -> None:

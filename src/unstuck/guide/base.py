@@ -144,6 +144,8 @@ class Part:
     """Coefficient with which the policy imitates `target`; 0: there is none."""
     balance: bool = False
     """Whether rare suggestions pull as hard, all together, as frequent ones (`guide.parts.imitation.pulls`)."""
+    memory: int = 0
+    """How many states are remembered with their suggestions, to be imitated for longer than their rollout."""
     wants_own: bool = False
     """Whether `target` depends on what the policy itself would do."""
     unseen_steps: int = 0

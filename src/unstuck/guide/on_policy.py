@@ -19,6 +19,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 
+from unstuck.errors import AgentError
 from unstuck.guide.assembly import Guide
 from unstuck.guide.base import Part, Suggestions
 from unstuck.guide.memory import Memory
@@ -157,6 +158,8 @@ class _Remembered:
         if found is not None:
             self.advised[self._buffer.pos] = found[0]
             self.suggested[self._buffer.pos][found[0]] = found[1]
+            if self._owner.lessons is not None:
+                self._owner.lessons.add(obs[found[0]], found[1])
         self._own["add"](obs, *args, **kwargs)
 
     def get(self, batch_size: int | None = None) -> Iterator[Any]:
@@ -170,6 +173,44 @@ class _Remembered:
     def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
         self.minibatch = self.suggested[batch_inds], self.pulls[batch_inds]
         return self._own["_get_samples"](batch_inds, env)
+
+
+class Lessons:
+    """States in which something was suggested, and what: all of a training so far, or as many of them as there is room
+    for, each with the same probability (reservoir sampling). Learning from all of them, and not from the last rollout
+    alone, is DAgger's aggregation (Ross, Gordon and Bagnell, AISTATS 2011): in a rollout neighbouring frames are nearly
+    the same, and a network learns them by heart and forgets those before.
+
+    Args:
+        room: how many states.
+        space: of the observations as they are learnt from.
+        actions: discrete.
+    """
+
+    def __init__(self, room: int, space: spaces.Space, actions: spaces.Space, seed: int):
+        if not isinstance(space, spaces.Box) or not isinstance(actions, spaces.Discrete):
+            raise AgentError("--train.guide.imitate-memory is for images and discrete actions: leave it out")
+        self._obs = np.zeros((room, *space.shape), space.dtype)
+        self._suggested = np.zeros(room, np.int64)
+        self._held = self._seen = 0
+        self._rng = np.random.default_rng([seed, 80])
+
+    def __len__(self) -> int:
+        return self._held
+
+    def add(self, obs: np.ndarray, suggested: np.ndarray) -> None:
+        """(M, *shape) states and (M,) what is suggested there."""
+        for state, action in zip(obs, np.asarray(suggested).reshape(-1), strict=True):
+            at = self._seen if self._seen < len(self._obs) else int(self._rng.integers(self._seen + 1))
+            self._seen += 1
+            if at < len(self._obs):
+                self._obs[at], self._suggested[at] = state, action
+                self._held = max(self._held, at + 1)
+
+    def draw(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """(count, *shape) states and (count,) suggestions, with repetition."""
+        some = self._rng.integers(self._held, size=count)
+        return self._obs[some], self._suggested[some]
 
 
 class Suggesting(Protocol):
@@ -201,11 +242,20 @@ class ImitationLoss:
         self._discrete = isinstance(model.action_space, spaces.Discrete)
         self._box = isinstance(model.action_space, spaces.Box)
         self._losses: list[float] = []
+        self.lessons: Lessons | None = None
+        """All suggestions so far, where they are remembered."""
         self.remembered: _Remembered | None = None
         """Suggestions for the rollout, where SB3's own loops train."""
         if isinstance(model, FastPPO) and model.slow_because is None:
+            if part.memory:
+                raise AgentError(
+                    "--train.guide.imitate-memory is for policies that see images; others are trained by loops that do "
+                    "not remember states: leave it out"
+                )
             model.target = self
         else:
+            if part.memory:
+                self.lessons = Lessons(part.memory, model.observation_space, model.action_space, int(model.seed or 0))
             self._hook(model)
 
     @property
@@ -256,12 +306,21 @@ class ImitationLoss:
         assert self.remembered is not None
         assert self.remembered.minibatch is not None
         suggested, pulls = self.remembered.minibatch
-        if pulls.any():
-            loss = self._loss(suggested, pulls)
+        if pulls.any() or self.lessons:
+            loss = self._recalled(len(pulls)) if self.lessons else self._loss(suggested, pulls)
             if loss.requires_grad:
                 values = _Attach.apply(values, self.coefficient * loss)
             self.record([float(loss.detach())])
         return values, log_prob, entropy
+
+    def _recalled(self, count: int) -> torch.Tensor:
+        """The loss over states drawn from all that are remembered, in place of the minibatch's own."""
+        assert self.lessons is not None
+        obs, suggested = self.lessons.draw(count)
+        pull = torch.as_tensor(self.pulls(np.ones(count, bool), suggested), device=self._policy.device)
+        actions = torch.as_tensor(suggested, device=self._policy.device)
+        _, log_prob, _ = self._evaluate(torch.as_tensor(obs, device=self._policy.device), actions)
+        return -(log_prob * pull).mean()
 
     def _loss(self, suggested: np.ndarray, pulls: np.ndarray) -> torch.Tensor:
         # SB3 keeps the distribution that it has just evaluated in `action_dist`: no second forward pass is needed.

@@ -36,6 +36,9 @@ class ImitationSettings(PartSettings):
     imitate_balance: bool = False
     """With imitate, PPO, discrete actions: rare suggestions count as much as frequent ones, each suggested action with
     the same share of the loss."""
+    imitate_memory: int = Field(default=0, ge=0, le=10_000_000)
+    """With imitate, PPO, images and discrete actions: how many states are remembered with their suggestions, of all
+    training so far; the loss is then over these, and not over the last rollout alone. Four frames take 28 kB."""
 
     @property
     def on(self) -> bool:
@@ -82,6 +85,7 @@ class Imitation(Part):
             self.variables = self._advisor.action_variables
             self.wants_own = self._advisor.has_deltas
             self.balance = settings.imitate_balance and isinstance(context.action_space, spaces.Discrete)
+            self.memory = settings.imitate_memory
         self.seen = self.hits = 0
 
     def on_update(self, model: Any) -> None:
