@@ -288,7 +288,8 @@ class EvaluateConfig(_Config):
     """Scoring agents without guidance, on the task's true reward."""
 
     episodes: int = Field(default=10, ge=1)
-    """Episodes for each checkpoint and each of deterministic and sampled actions."""
+    """Episodes for each checkpoint and each of deterministic and sampled actions. What leaves a single agent, as a race
+    does, plays as many as all late checkpoints of a training together."""
     before_episodes: int = Field(default=20, ge=2)
     """Episodes for the agent before."""
     seed: int = Field(default=1_000_000, ge=0, le=LARGEST_SEED)

@@ -155,14 +155,16 @@ def _train(job: BenchJob, outcome: JobResult) -> None:
 
 
 def _score(job: BenchJob, run: Run, folder: Path, draft: Draft) -> None:
-    from unstuck.stages.evaluate import episode_returns
+    from unstuck.stages.evaluate import episode_returns, episodes_each
 
     points, taken = [], 0
-    for checkpoint in TrainFacts.read(folder / "info.json").checkpoints:
+    checkpoints = TrainFacts.read(folder / "info.json").checkpoints
+    each = episodes_each(run, len(checkpoints))
+    for checkpoint in checkpoints:
         path = str(folder / checkpoint.file)
         by_mode: dict[str, Any] = {}
         for mode in MODES:
-            by_mode[mode], steps, _ = episode_returns(job.root, mode, path, "", run.config.evaluate.episodes)
+            by_mode[mode], steps, _ = episode_returns(job.root, mode, path, "", each)
             taken += steps
         points.append(CheckpointScores(trained=checkpoint.trained, **by_mode))
     scores = AgentScores(checkpoints=tuple(points), env_steps=taken, versions=versions())

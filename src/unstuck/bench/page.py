@@ -74,7 +74,8 @@ def _intro(summary: SuiteSummary) -> str:
         "optimiser settings and evaluation episodes.",
         "",
         f"A seed's score is the mean return over {head['episodes']} episodes of each of its last {head['checkpoints']}"
-        " checkpoints, without guidance, deterministic and sampled. Normalised: 0 is the stuck agent in the same mode,"
+        " checkpoints, or over as many of the one agent that a race or training afresh hands over, without guidance,"
+        " deterministic and sampled. Normalised: 0 is the stuck agent in the same mode,"
         " 1 the task's reference. Intervals are 95 %: on one task Student's t over seeds; over the suite the percentile"
         " bootstrap, seeds resampled within each task.",
         "",

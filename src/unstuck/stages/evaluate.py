@@ -118,10 +118,18 @@ def _jobs(run: Run) -> list[_Scoring]:
     for facts in (facts for arm in arms_of(run).values() for facts in arm):
         run.need(str(facts.key))
         folder = run.root / str(facts.key)
-        for point in TrainFacts.read(folder / "info.json").checkpoints:
+        points = TrainFacts.read(folder / "info.json").checkpoints
+        each = episodes_each(run, len(points))
+        for point in points:
             for mode in MODES:
-                jobs.append(_Scoring(folder / point.file, None, mode, config.episodes, facts.key, point.trained))
+                jobs.append(_Scoring(folder / point.file, None, mode, each, facts.key, point.trained))
     return jobs
+
+
+def episodes_each(run: Run, checkpoints: int) -> int:
+    """Episodes for each of a training's checkpoints: what leaves one agent, as a race does, plays as many in all as
+    what leaves several late ones. Else a single bad episode would count three times as much for it."""
+    return run.config.evaluate.episodes * max(1, run.config.train.late_checkpoints // max(1, checkpoints))
 
 
 @one_thread()
