@@ -157,6 +157,9 @@ def test_what_begins_from_the_bottom_and_in_which_order() -> None:
     assert late(agent_steps=50_000) == ["afresh+guidance", kept]
     assert late(agent_steps=100_000) == [kept, "afresh+guidance"]
     assert late(agent_steps=50_000, wished=("continue", "shrink-and-perturb"))[0] == kept
+    # On a short budget there is no time to begin with nothing, whatever the coach would try.
+    assert late(agent_steps=100_000, wished=("guidance", "afresh"))[0] == kept
+    assert late(agent_steps=100_000, wished=("guidance", "afresh"), long=True)[0] == "afresh+guidance"
     # Guided from the first step it learns faster, so it comes first where there is time.
     assert late(agent_steps=100_000, long=True) == ["afresh+guidance", kept]
     assert late(agent_steps=100_000, long=True, guidances=0) == [kept, "afresh"]

@@ -119,7 +119,8 @@ def _late(signs: Signs, opinions: Sequence[str] = ()) -> list[str]:
         return [new, kept]
     first = signs.far or 0 < 2 * signs.agent_steps <= signs.budget
     late = [new, kept] if first else [kept, new]
-    wished = signs.wished
+    # To be guided is no wish to begin from the bottom; and on a short budget there is no time to begin with nothing.
+    wished = [w for w in signs.wished if w != "guidance" and (signs.long or w != "afresh")]
     return sorted(late, key=lambda n: min((i for i, w in enumerate(wished) if w in n.split("+")), default=len(wished)))
 
 
