@@ -154,6 +154,15 @@ def test_noise_is_turned_down_where_sampled_play_is_better_for_it(
     monkeypatch.setattr(quiet, "play", lambda *_: ([1.0, 2.0], 10))
     assert quieted(track_, "trunk", path, count=2).share == 1.0
     assert quieted(track_, "trunk", path, count=0) == Quiet(path, 1.0, ())
+    # Of the agent as it was given sampled episodes were collected: these are not played again.
+    played.clear()
+    monkeypatch.setattr(quiet, "play", by_noise)
+    collected = [0.5 / np.exp(before.state_dict["log_std"]).mean().item()] * 4
+    assert quieted(track_, "original", path, count=2, given=collected).share == 0.1
+    assert len(played) == len(track_.reserve.shares) - 1
+    assert quieted(track_, "original", path, count=2, given=[10**6, 10**6]) == Quiet(path, 1.0, (10**6, 10**6))
+    assert quieted(track_, "original", path, count=2, given=[0.0]).share == 0.1  # one is too few
+    assert len(played) == 3 * len(track_.reserve.shares) - 2
 
 
 def test_of_the_agent_as_it_was_given_more_is_asked() -> None:
@@ -162,6 +171,7 @@ def test_of_the_agent_as_it_was_given_more_is_asked() -> None:
     assert quiet.best_share(noisy, proven=True) == 1.0
     assert quiet.best_share({1.0: [1.0, 2.0], 0.1: [4.0, 5.1]}, proven=True) == 0.1
     assert quiet.best_share({1.0: [1.0], 0.1: [4.0]}, proven=True) == 1.0
+    assert quiet.best_share({1.0: [1.0, 2.0, 0.0, 1.0], 0.1: [4.0, 5.1]}, proven=True) == 0.1
 
 
 def test_what_is_handed_over_loads_without_unstuck(raced: Run) -> None:

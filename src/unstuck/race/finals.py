@@ -22,6 +22,7 @@ from unstuck.race.competitors import TRUNK
 from unstuck.race.entry import Entry
 from unstuck.race.legs import play
 from unstuck.race.quiet import Quiet, episode_seeds, quieted
+from unstuck.race.reserve import MOST_SAMPLED
 from unstuck.race.track import Track
 from unstuck.results import MODES, Gain, Mode
 
@@ -100,8 +101,12 @@ class Finals:
     def _quieted(self, who: Who) -> Quiet:
         if who not in self.quiet:
             track, kept = self.track, self.track.reserve
-            count = min(kept.sampled, track.left // (len(kept.shares) * track.episode))
-            self.quiet[who] = quieted(track, who, self.path(who), count=count, proven=who == "original")
+            shares, most, given = len(kept.shares), kept.sampled, None
+            if who == "original":  # the last who may be handed over, so what is left is left for it
+                given = [e.total_reward for e in track.space.episodes if not e.deterministic]
+                shares, most = shares - (len(given) > 1), MOST_SAMPLED if kept.sampled else 0
+            count = min(most, track.left // (max(1, shares) * track.episode))
+            self.quiet[who] = quieted(track, who, self.path(who), count=count, given=given)
         return self.quiet[who]
 
     def pairs(self) -> dict[str, list[float]]:

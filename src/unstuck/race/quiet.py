@@ -9,6 +9,7 @@ share is one of the temperature.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,26 +40,30 @@ class Quiet:
     """Returns of its sampled episodes; empty where none were played."""
 
 
-def quieted(track: Track, who: str, agent: Path, *, count: int, proven: bool = False) -> Quiet:
+def quieted(track: Track, who: str, agent: Path, *, count: int, given: Sequence[float] | None = None) -> Quiet:
     """The agent with the share of its noise that is best in sampled play.
 
     Args:
         who: names the folder.
         count: sampled episodes for each share; with 0 nothing is tried.
-        proven: take another share only if its mean is above the given noise's by more than their standard error.
+        given: of the agent as it was given, the returns of sampled episodes that were collected, which need not be
+            played again if there are several. It keeps its noise unless another share's mean is above that by more
+            than the standard error of the difference. None for what was trained, which has the best share.
     """
     if count < 1:
         return Quiet(agent, 1.0, ())
     seeds = episode_seeds(track, count)
-    shares = track.reserve.shares
-    mark = track.mark("quiet", weights_mark(agent), seeds, shares, proven)
+    shares, known = track.reserve.shares, tuple(given) if given is not None and len(given) > 1 else ()
+    mark = track.mark("quiet", weights_mark(agent), seeds, shares, given is not None, known)
 
     def work(draft: Path) -> dict[str, Any]:
-        given = load_agent(agent)
-        found, taken = _try(track, given, seeds, shares)
-        best = best_share(found, proven)
+        held = load_agent(agent)
+        found, taken = _try(track, held, seeds, [s for s in shares if s != 1.0 or not known])
+        if known:
+            found[1.0] = list(known)
+        best = best_share(found, proven=given is not None)
         if best != 1.0:
-            _save(track, _with(track, given, best), draft)
+            _save(track, _with(track, held, best), draft)
         return {"returns": {f"{share:g}": r for share, r in found.items()}, "share": best, "taken": taken}
 
     folder = track.home / "quiet" / who
@@ -73,9 +78,7 @@ def episode_seeds(track: Track, count: int) -> list[int]:
     return [QUIET_SEED + 1000 * (track.seed % 1000) + i for i in range(count)]
 
 
-def _try(
-    track: Track, agent: Agent, seeds: list[int], shares: tuple[float, ...]
-) -> tuple[dict[float, list[float]], int]:
+def _try(track: Track, agent: Agent, seeds: list[int], shares: Sequence[float]) -> tuple[dict[float, list[float]], int]:
     found, taken = {}, 0
     for share in shares:
         if (player := _with(track, agent, share)) is not None:
@@ -92,9 +95,11 @@ def best_share(found: dict[float, list[float]], proven: bool) -> float:
     """The share with the highest mean; of equal ones the larger."""
     best = max(found, key=lambda share: (float(np.mean(found[share])), share))
     if proven and best != 1.0:
-        differences = np.subtract(found[best], found[1.0])
-        error = float(differences.std(ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else float("inf")
-        return best if differences.mean() > error else 1.0
+        both = [np.asarray(found[share]) for share in (best, 1.0)]
+        if min(map(len, both)) < 2:
+            return 1.0
+        error = float(np.sqrt(sum(each.var(ddof=1) / len(each) for each in both)))
+        return best if both[0].mean() - both[1].mean() > error else 1.0
     return best
 
 
