@@ -266,6 +266,28 @@ def test_seeds_or_settings_of_an_older_suite_are_not_mixed_in(tmp_path: Path, ag
     assert len(read_results(other.out)[0]["stale"]) == 6
 
 
+def test_each_seed_is_scored_in_episodes_of_its_own_the_same_for_all_arms(
+    tmp_path: Path, agent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the interval over seeds of an agent that all of them come to would be no interval at all."""
+    played: list[tuple[str, str, int]] = []
+
+    def episodes(
+        root: str, mode: str, path: str, statistics: str, count: int, later: int = 0
+    ) -> tuple[list[float], int, int]:
+        played.append((Path(root).name, Path(path).parent.name.removesuffix(".draft"), later))
+        return [0.0] * count, count, 0
+
+    monkeypatch.setattr("unstuck.stages.evaluate.episode_returns", episodes)
+    monkeypatch.setattr("unstuck.bench.runner.run_jobs", lambda jobs, *_: map(pool.perform, jobs))
+    plan = plan_in(tmp_path, agent, methods=["ppo", "weak"])
+    assert run_suite(plan), plan.failures
+    seeds = {(arm, seed): {s for a, n, s in played if (a, n) == (arm, seed)} for arm, seed, _ in played}
+    assert seeds["ppo", "1"] == seeds["weak", "1"] == {1_000}
+    assert seeds["ppo", "2"] == seeds["weak", "2"] == {2_000}
+    assert seeds["before", "agent"] == {0}
+
+
 def test_a_job_that_travels_leaves_the_same_behind(tmp_path: Path, agent: Path, done: SuitePlan) -> None:
     """What a machine of a cluster does, without a cluster: pack, unpack, work, pack, unpack."""
     plan = plan_in(tmp_path, agent)

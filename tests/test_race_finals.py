@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from unstuck.config import AgentConfig, RaceConfig, RunConfig, TaskConfig
+from unstuck.config import RaceConfig
 from unstuck.guide.plan import Plan
 from unstuck.paired import gain, is_better, is_worse
 from unstuck.race import finals
@@ -17,7 +16,6 @@ from unstuck.race.entry import Entry
 from unstuck.race.finals import Finals, affordable, standing
 from unstuck.race.quiet import Quiet
 from unstuck.race.reserve import Reserve, reserve
-from unstuck.stages.evaluate import episodes_each
 
 
 def test_only_what_is_surely_better_is_better() -> None:
@@ -168,11 +166,3 @@ def test_pairs_are_played_until_what_is_kept_for_them_is_spent(
     assert returns == {"finalist": [9.0] * sum(pairs), "original": [5.0] * sum(pairs)}
     assert track.left >= track.reserve.other  # the other mode has what was kept for it
     assert affordable(track, 0, 1, finals.MOST_PAIRS - sum(pairs)) == 0  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("checkpoints", "episodes"), [(1, 30), (2, 10), (3, 10), (0, 30)])
-def test_what_leaves_one_agent_is_scored_in_as_many_episodes(checkpoints: int, episodes: int) -> None:
-    """One bad episode of ten made -99 of an Acrobot that returns -82 in others."""
-    run = SimpleNamespace(config=RunConfig(task=TaskConfig(env="CartPole-v1"), agent=AgentConfig(agent="a.zip")))
-    assert run.config.train.late_checkpoints == 3
-    assert episodes_each(run, checkpoints) == episodes  # type: ignore[arg-type]

@@ -288,12 +288,12 @@ class EvaluateConfig(_Config):
     """Scoring agents without guidance, on the task's true reward."""
 
     episodes: int = Field(default=10, ge=1)
-    """Episodes for each checkpoint and each of deterministic and sampled actions. What leaves a single agent, as a race
-    does, plays as many as all late checkpoints of a training together."""
+    """Episodes for each checkpoint and each of deterministic and sampled actions."""
     before_episodes: int = Field(default=20, ge=2)
     """Episodes for the agent before."""
     seed: int = Field(default=1_000_000, ge=0, le=LARGEST_SEED)
-    """Seed of the first episode; the same episodes for all agents."""
+    """Seed of the first episode, of the agent before; those of a training begin 1000 times its seed later, and are the
+    same for all arms."""
 
 
 TREATMENTS = (

@@ -90,7 +90,9 @@ def score_stage(job: Training) -> str:
 
 def score_mark(run: Run, trained: str) -> str:
     """Fingerprint of scores: of the agent's, and of how it is evaluated."""
-    return digest(trained, run.config.evaluate)
+    from unstuck.stages.evaluate import EACH_SEED
+
+    return digest(trained, run.config.evaluate, EACH_SEED)
 
 
 def _before(job: BenchJob, outcome: JobResult) -> None:
@@ -155,16 +157,16 @@ def _train(job: BenchJob, outcome: JobResult) -> None:
 
 
 def _score(job: BenchJob, run: Run, folder: Path, draft: Draft) -> None:
-    from unstuck.stages.evaluate import episode_returns, episodes_each
+    from unstuck.stages.evaluate import episode_returns, episodes_of
 
     points, taken = [], 0
-    checkpoints = TrainFacts.read(folder / "info.json").checkpoints
-    each = episodes_each(run, len(checkpoints))
-    for checkpoint in checkpoints:
+    facts = TrainFacts.read(folder / "info.json")
+    count, later = run.config.evaluate.episodes, episodes_of(facts.seed)
+    for checkpoint in facts.checkpoints:
         path = str(folder / checkpoint.file)
         by_mode: dict[str, Any] = {}
         for mode in MODES:
-            by_mode[mode], steps, _ = episode_returns(job.root, mode, path, "", each)
+            by_mode[mode], steps, _ = episode_returns(job.root, mode, path, "", count, later)
             taken += steps
         points.append(CheckpointScores(trained=checkpoint.trained, **by_mode))
     scores = AgentScores(checkpoints=tuple(points), env_steps=taken, versions=versions())

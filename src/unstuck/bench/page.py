@@ -71,13 +71,12 @@ def _intro(summary: SuiteSummary) -> str:
         f"{compared}, seeds {_listed(seeds)}, each arm with"
         f" a budget of {words} environment steps, whatever they are spent on: collecting episodes, training mask",
         "networks, searching, verifying, training. All arms of a task start from the same stuck agent and share",
-        "optimiser settings and evaluation episodes.",
+        "optimiser settings and, for each seed, evaluation episodes.",
         "",
         f"A seed's score is the mean return over {head['episodes']} episodes of each of its last {head['checkpoints']}"
-        " checkpoints, or over as many of the one agent that a race or training afresh hands over, without guidance,"
-        " deterministic and sampled. Normalised: 0 is the stuck agent in the same mode,"
-        " 1 the task's reference. Intervals are 95 %: on one task Student's t over seeds; over the suite the percentile"
-        " bootstrap, seeds resampled within each task.",
+        " checkpoints (a race leaves one), without guidance, deterministic and sampled. Normalised: 0 is the stuck"
+        " agent in the same mode, 1 the task's reference. Intervals are 95 %: on one task Student's t over seeds; over"
+        " the suite the percentile bootstrap, seeds resampled within each task.",
         "",
     ]
     if summary.unequal:

@@ -42,6 +42,8 @@ SCORES = Path("evaluate/scores.json")
 """In the run folder."""
 TEST_SEED = 2_000_000
 """Seed of the first episode of the last test, beyond the first one that is scored."""
+EACH_SEED = 1_000
+"""Seeds of episodes kept for each seed of training."""
 LEVEL = 0.05
 """One minus the confidence with which it must be better."""
 LONGEST = 10_000
@@ -61,7 +63,7 @@ def fingerprint(run: Run) -> str:
     """What the scores depend on."""
     stages = [str(facts.key) for arm in arms_of(run).values() for facts in arm]
     marks = {n: run.manifest.stages[n].fingerprint for n in stages}
-    return digest(run.agent_path, run.vecnormalize_path, run.config.task, run.config.evaluate, marks)
+    return digest(run.agent_path, run.vecnormalize_path, run.config.task, run.config.evaluate, marks, EACH_SEED)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,10 @@ class _Scoring:
     key: StageKey | None = None
     """Of the training run; None for the agent before."""
     trained: int = 0
+
+    @property
+    def later(self) -> int:
+        return 0 if self.key is None else episodes_of(self.key.seed)
 
 
 @alone
@@ -96,7 +102,9 @@ def evaluate(run: Run, progress: Progress | None = None) -> Scores:
     with run.stage("evaluate", mark) as draft, progress.task("evaluate", len(jobs)) as bar:
         parallel = Parallel(n_jobs=min(run.config.train.jobs or os.cpu_count() or 1, len(jobs)), return_as="generator")
         work = (
-            delayed(episode_returns)(str(run.root), j.mode, str(j.agent), str(j.vecnormalize or ""), j.episodes)
+            delayed(episode_returns)(
+                str(run.root), j.mode, str(j.agent), str(j.vecnormalize or ""), j.episodes, j.later
+            )
             for j in jobs
         )
         for job, (found, steps, cuts) in zip(jobs, parallel(work), strict=True):
@@ -118,18 +126,17 @@ def _jobs(run: Run) -> list[_Scoring]:
     for facts in (facts for arm in arms_of(run).values() for facts in arm):
         run.need(str(facts.key))
         folder = run.root / str(facts.key)
-        points = TrainFacts.read(folder / "info.json").checkpoints
-        each = episodes_each(run, len(points))
-        for point in points:
+        for point in TrainFacts.read(folder / "info.json").checkpoints:
             for mode in MODES:
-                jobs.append(_Scoring(folder / point.file, None, mode, each, facts.key, point.trained))
+                jobs.append(_Scoring(folder / point.file, None, mode, config.episodes, facts.key, point.trained))
     return jobs
 
 
-def episodes_each(run: Run, checkpoints: int) -> int:
-    """Episodes for each of a training's checkpoints: what leaves one agent, as a race does, plays as many in all as
-    what leaves several late ones. Else a single bad episode would count three times as much for it."""
-    return run.config.evaluate.episodes * max(1, run.config.train.late_checkpoints // max(1, checkpoints))
+def episodes_of(seed: int) -> int:
+    """By how much the episodes in which a training is scored are beyond those of the agent before: the same for all
+    arms of one seed, and others for each seed. Else intervals over seeds would say nothing of what the choice of a few
+    episodes does, and least where one agent is what all seeds come to."""
+    return EACH_SEED * (seed % 1000)
 
 
 @one_thread()

@@ -11,7 +11,7 @@ How it is chosen, by the scores of evaluation (deterministic actions, as agents 
 
 Where the run was a race, its own test chose already, within the budget of steps; of several seeds the one is taken
 whose test shows the largest gain. Evaluation has a say in one case: PPO was continued beside it with the whole budget,
-and returns more in the same evaluation episodes, with a 95 % interval above zero. Then PPO continued it is.
+and returns more in evaluation, with a 95 % interval (Welch's) of the difference above zero. Then PPO continued it is.
 
 The best of several is somewhat lucky, so the numbers that are told are the arm's over all seeds, not the file's own.
 """
@@ -21,8 +21,6 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-
-import numpy as np
 
 from unstuck.contender import MODE, Chosen, choose, files_of, races_of, subject_of
 from unstuck.errors import RunError
@@ -41,7 +39,7 @@ from unstuck.results import (
 )
 from unstuck.run import Run, digest
 from unstuck.stages.evaluate import SCORES
-from unstuck.stats import Interval, difference_interval, mean_interval
+from unstuck.stats import Interval, difference_interval
 
 
 def hand_over(run: Run) -> RunVerdict | None:
@@ -116,14 +114,13 @@ def _control_instead(scores: Scores, found: Chosen, race: RaceVerdict) -> tuple[
     handed: Returns = scores.before
     if found.seed is not None:
         handed = next(c for c in scores.arms[found.arm].seeds[found.seed].checkpoints if c.trained == found.trained)
-    pairs = min(len(point.of(race.mode)), len(handed.of(race.mode)))  # the same seeds, in the same order
-    gains = np.subtract(point.of(race.mode)[:pairs], handed.of(race.mode)[:pairs])
-    gain = mean_interval(gains.tolist())
+    ours, theirs = point.of(race.mode), handed.of(race.mode)
+    gain = difference_interval(ours, theirs)
     if gain.low is None or gain.low <= 0:
         return None
     return Chosen(CONTROL, seed, point.trained), (
         f"continued with the whole budget it returns more than what the race hands over ({race.name}): "
-        f"{gain.mean:+.4g} [{gain.low:.4g}, {gain.high:.4g}] in {pairs} paired episodes"
+        f"{gain.mean:+.4g} [{gain.low:.4g}, {gain.high:.4g}] in {len(ours)} and {len(theirs)} episodes"
     )
 
 
