@@ -80,7 +80,7 @@ class _Scoring:
 
     @property
     def later(self) -> int:
-        return 0 if self.key is None else episodes_of(self.key.seed)
+        return 0 if self.key is None else episodes_of(self.key.seed or 0)
 
 
 @alone
