@@ -512,6 +512,15 @@ def test_a_device_that_is_not_there_is_said_before_anything_runs() -> None:
         check_device("cuda:99")
 
 
+def test_a_large_replay_buffer_is_told_of(tmp_path: Path) -> None:
+    model = small(algorithm=DQN)
+    model.buffer_size = 100_000
+    model.save(tmp_path / "dqn.zip")
+    assert any("buffer of 100,000 transitions takes 5.3 GB" in note for note in taken(tmp_path / "dqn.zip", PONG).notes)
+    small(algorithm=DQN).save(tmp_path / "dqn.zip")
+    assert not any("replay buffer" in note for note in taken(tmp_path / "dqn.zip", PONG).notes)
+
+
 def test_a_replay_buffer_keeps_pixels_and_the_variables_of_ram(tmp_path: Path) -> None:
     small(algorithm=DQN, learning_starts=4).save(tmp_path / "dqn.zip")
     learner, _ = trained(

@@ -62,11 +62,23 @@ def take_in(config: RunConfig) -> Intake:
     try:
         _check(agent, found.env, found.env_id)
         tasks.describer_for(found.env, card=task.card)
+        memory = _memory(agent, found.env.observation_space, config)
     finally:
         found.env.close()
     task = task.model_copy(update={"env": found.env_id, "env_kwargs": found.env_kwargs})
-    notes = tuple(filter(None, [fetched, found.note, *agent.notes, *notes_on(task.env, task.env_kwargs)]))
+    notes = tuple(filter(None, [fetched, found.note, *agent.notes, *notes_on(task.env, task.env_kwargs), memory]))
     return Intake(config.model_copy(update={"task": task}), agent, notes)
+
+
+def _memory(agent: Agent, space: Any, config: RunConfig) -> str:
+    """What is to be told of a replay buffer; '' where there is none, or a small one."""
+    from unstuck.algorithms import algorithm_of
+
+    if algorithm_of(agent).on_policy:
+        return ""
+    from unstuck.algorithms.replaying import memory_note
+
+    return memory_note(agent, space, config.train)
 
 
 def _here(config: RunConfig) -> tuple[RunConfig, Path, str, str]:

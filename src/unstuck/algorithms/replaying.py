@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
@@ -30,9 +31,15 @@ from unstuck.algorithms.training import SB3Trainer, later_seed, normalized
 from unstuck.errors import AgentError, RunError
 from unstuck.guide.replay import guided
 from unstuck.guide.sense import Sense, imitating
+from unstuck.tasks.atari_ram import bytes_of, seen_space
+
+if TYPE_CHECKING:
+    from unstuck.config import TrainConfig
 
 REPORT_EVERY = 1_000
 """Environment steps between two lines of the learning curve, about."""
+WORTH_SAYING = 2.0
+"""Gigabytes of a replay buffer from which on it is told of."""
 
 
 class Replaying(Protocol):
@@ -103,6 +110,24 @@ def cadence(agent: Agent, settings: ReplaySettings) -> tuple[int, int]:
     return steps, max(1, round(share * steps * settings.n_envs))
 
 
+def transitions_kept(agent: Agent, settings: ReplaySettings, steps: int) -> int:
+    """Of a replay buffer: as many as the settings or the agent's file say, and no more than are trained."""
+    kept = int(first(settings.buffer_size, agent.hyperparameters.get("buffer_size"), 1_000_000))
+    return max(settings.n_envs, min(kept, steps))
+
+
+def memory_note(agent: Agent, space: spaces.Space, config: TrainConfig) -> str:
+    """What a user should know of a large replay buffer before it is filled; '' of a small one."""
+    kept = transitions_kept(agent, config.replay, config.steps)
+    size = 2 * bytes_of(seen_space(space)) * kept / 2**30
+    if size < WORTH_SAYING:
+        return ""
+    return (
+        f"its replay buffer of {kept:,} transitions takes {size:.1f} GB of memory in each training, and several train "
+        "side by side; --train.replay.buffer-size and --train.jobs make that less"
+    )
+
+
 class ReplayTrainer(SB3Trainer):
     """A learner with a replay buffer that goes on from an agent.
 
@@ -120,7 +145,6 @@ class ReplayTrainer(SB3Trainer):
         steps, gradient = cadence(agent, settings)
         stored, space = agent.hyperparameters, venv.observation_space
         buffer = guided(DictReplayBuffer if hasattr(space, "spaces") else ReplayBuffer)
-        kept = int(first(settings.buffer_size, stored.get("buffer_size"), 1_000_000))
         until = training.begun + min(settings.learning_starts, training.steps // 10)
         self._critic_until = until + (0 if settings.anew else min(settings.critic_warmup, training.steps // 5))
         try:
@@ -128,7 +152,7 @@ class ReplayTrainer(SB3Trainer):
                 policy_class(agent), normalized(venv, agent, rewards=True),
                 learning_rate=float(first(settings.learning_rate, stored.get("learning_rate"), algorithm.rate)),
                 batch_size=int(first(settings.batch_size, stored.get("batch_size"), 256)),
-                buffer_size=max(settings.n_envs, min(kept, training.steps)), replay_buffer_class=buffer,
+                buffer_size=transitions_kept(agent, settings, training.steps), replay_buffer_class=buffer,
                 learning_starts=until, train_freq=steps, gradient_steps=gradient,
                 gamma=float(first(stored.get("gamma"), 0.99)), tau=float(first(stored.get("tau"), algorithm.tau)),
                 policy_kwargs=build_arguments(agent), seed=later_seed(training.seed, training.start),

@@ -44,6 +44,11 @@ def unit_variance(policy: ActorCriticPolicy, states: States, seed: int) -> None:
         _standardize(policy, layer, obs)
 
 
+def convolutional(policy: ActorCriticPolicy) -> bool:
+    """Whether it sees by convolutions."""
+    return any(isinstance(module, nn.Conv2d) for module in policy.modules())
+
+
 def _layers(policy: ActorCriticPolicy) -> Iterator[nn.Conv2d | nn.Linear]:
     """The layers of the features extractors that have convolutions, in their order, each once."""
     extractors = [getattr(policy, f"{name}features_extractor", None) for name in ("", "pi_", "vf_")]

@@ -22,14 +22,17 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from unstuck.agents import Agent
 from unstuck.errors import AgentError
 from unstuck.treatments.fresh import fresh_policy, needs_an_actor, set_noise, with_policy
-from unstuck.treatments.initial import unit_variance
+from unstuck.treatments.initial import convolutional, unit_variance
 from unstuck.treatments.states import States, discounted, rows_for, rows_of, softened
 
 STD = 0.3
 """Standard deviation after a transplant, as a share of half the range."""
 ENTROPY = 0.3
 """Floor of a transplanted policy's mean entropy, as a share of ln n, where actions are discrete."""
-PASSES = 60
+PASSES, FEWEST = 60, 10
+IMAGES = 300_000
+"""About how many images are learnt from, with repetition, in as many passes as that makes: a convolution takes half a
+millisecond of a core for each."""
 BATCH = 256
 LEARNING_RATE = 1e-3
 BLOCK, EVERY = 50, 10
@@ -68,7 +71,7 @@ def transplant(
     seed: int,
     *,
     std: float = STD,
-    passes: int = PASSES,
+    passes: int | None = None,
 ) -> tuple[Agent, Fit]:
     """The agent in a new network of its own shape, with noise inside the bounds, and a critic in the task's reward.
 
@@ -85,6 +88,8 @@ def transplant(
     set_noise(policy, action_space, std)
     unit_variance(policy, states, seed)
     fitting = _Fitting(policy, agent, states, action_space, seed)
+    if passes is None:
+        passes = max(FEWEST, min(PASSES, IMAGES // len(states))) if convolutional(policy) else PASSES
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fit = fitting.run(passes)
