@@ -118,8 +118,15 @@ takes `frameskip` (4) and `repeat_action_probability` (0.25).
 - **Verification** branches from stored states: each step of a collected episode is kept with the emulator's state, its
   random numbers and all that wrappers keep (frames, buffers, lives), 2 kB a step on disk. Restoring one takes no
   environment step and goes on bit for bit as a replay does, which tests/test_pixels.py holds to the end of a life.
-- **A stuck one to try**: `python scripts/make_pixel_agent.py` makes one in two updates of PPO (`make agents` does,
-  too): a learning rate a hundred times too high killed every unit of its first convolution.
+- **A stuck one to try**: `benchmarks/agents/pong-pixels-dead.zip`, which `python scripts/make_pixel_agent.py` makes in
+  two updates of PPO: a learning rate a hundred times too high killed every unit of its first convolution. What gets it
+  moving, and how far: [pixels.md](pixels.md).
+- **Imitation from pixels**: a new network's convolutions are scaled to what they see
+  (`src/unstuck/treatments/initial.py`); as they come, Stable-Baselines3's CNN learnt nothing of a coach's rules for
+  Pong in 40,000 steps. `--train.guide.imitate-memory 40000` imitates all suggestions of a training and not those of
+  the last rollout alone; `--train.guide.imitate-balance` makes rare ones count as much as frequent ones.
+- **The refined zip plays from pixels alone**: Stable-Baselines3's `PPO.load` in `make_atari_env` with `VecFrameStack`
+  has the very returns that are reported, which a test holds it to.
 - **Memory**: frames stay bytes in rollouts, episodes and replay buffers. A step of 4 frames has 28 kB, so 8,000
   collected steps have 226 MB, of which one episode at a time is in memory, and a replay buffer of 100,000 steps 5.6
   GB. A game that lasts longer than half of `--collect.max-steps` is cut, which is said.
