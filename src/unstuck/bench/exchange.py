@@ -94,9 +94,10 @@ def _asking(plan: SuitePlan) -> Iterator[Run]:
 
 
 def _asking_later(plan: SuitePlan) -> Iterator[Run]:
-    """Run folders of arms whose later rounds ask a language model."""
+    """Run folders of arms that ask a language model while they train: in later rounds, or when a race asks again."""
     for arm in plan.arms():
-        if arm.asks and arm.config.train.rounds > 1 and (arm.root / "manifest.json").exists():
+        later = arm.config.train.rounds > 1 or arm.config.race.feedback
+        if arm.asks and later and (arm.root / "manifest.json").exists():
             yield Run(arm.root)
 
 
