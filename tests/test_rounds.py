@@ -33,6 +33,7 @@ from unstuck.config import (
 )
 from unstuck.errors import BudgetError, NoRecordingError, RunError
 from unstuck.llm import LLMConfig, Recordings
+from unstuck.llm.requests import Message, Request
 from unstuck.pipeline import open_run, run_stages
 from unstuck.results import trainings
 from unstuck.rounds import later_rounds, waiting
@@ -481,3 +482,19 @@ def test_a_corrected_reply_repeats_the_round_that_it_is_for(tmp_path: Path, agen
     (told,) = Run(arm).record("train/again/1").facts["rounds"][1:]
     assert told["replayed"] == 2
     assert (arm / "rounds/again/1/1/agent.zip").stat().st_mtime_ns == first
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_what_a_race_asks_again_goes_out_with_the_prompts_of_a_suite(tmp_path: Path, agent: Path, asks: bool) -> None:
+    text = SUITE.replace('llm = ""', 'llm = "recorded"\nrecordings = "replies"').replace('"unstuck", ', "")
+    text = text.replace("train.rounds = 2", f"race.feedback = {str(asks).lower()}")
+    prompts = tmp_path / "prompts.jsonl"
+    (key,) = export_prompts(plan_in(tmp_path, agent, text), prompts)
+    prompts.write_text(json.dumps({"custom_id": key, "reply": json.dumps(REPLY)}) + "\n")
+    import_replies(plan_in(tmp_path, agent, text), prompts, provenance="by hand", model="me")
+    assert run_suite(plan_in(tmp_path, agent, text))
+    turns = [Message(role=role, content=f"{role} speaks") for role in ("user", "assistant", "user")]  # type: ignore[arg-type]
+    question = Request(tuple(turns))
+    Run(tmp_path / "out/corridor/arms/again").recordings_path.mkdir(parents=True, exist_ok=True)
+    Recordings(Run(tmp_path / "out/corridor/arms/again").recordings_path).save_pending(question)
+    assert export_prompts(plan_in(tmp_path, agent, text), prompts) == ([question.key] if asks else [])
