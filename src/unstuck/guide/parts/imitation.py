@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from pydantic import Field
 
 from unstuck.guide.advisor import Advisor
@@ -84,7 +83,7 @@ class Imitation(Part):
             self.imitate = settings.imitate
             self.variables = self._advisor.action_variables
             self.wants_own = self._advisor.has_deltas
-            self.balance = settings.imitate_balance and isinstance(context.action_space, spaces.Discrete)
+            self.balance = settings.imitate_balance and _is_discrete(context.action_space)
             self.memory = settings.imitate_memory
         self.seen = self.hits = 0
 
@@ -109,3 +108,9 @@ class Imitation(Part):
         line = {"hit_rate": self.hits / max(1, self.seen)}
         self.seen = self.hits = 0
         return line
+
+
+def _is_discrete(space: Any) -> bool:
+    from gymnasium import spaces  # here: a command's help reads these settings, and needs no simulator
+
+    return isinstance(space, spaces.Discrete)
