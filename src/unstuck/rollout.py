@@ -27,6 +27,16 @@ def time_limit(env: gym.Env) -> int | None:
     return env.spec.max_episode_steps if env.spec else None
 
 
+EACH_SEED = 1_000
+"""Seeds of episodes kept for each seed of training."""
+
+
+def first_of(begin: int, seed: int) -> int:
+    """Seed of the first of the episodes that belong to a seed of training, of those that begin at `begin`: the same for
+    all that are compared with this seed, and others for each."""
+    return begin + EACH_SEED * (seed % 1000)
+
+
 LIMIT_HINT = "give it a time limit, e.g. --env-kwargs '{\"max_episode_steps\": 1000}'"
 
 

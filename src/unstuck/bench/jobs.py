@@ -90,7 +90,7 @@ def score_stage(job: Training) -> str:
 
 def score_mark(run: Run, trained: str) -> str:
     """Fingerprint of scores: of the agent's, and of how it is evaluated."""
-    from unstuck.stages.evaluate import EACH_SEED
+    from unstuck.rollout import EACH_SEED
 
     return digest(trained, run.config.evaluate, EACH_SEED)
 

@@ -144,14 +144,19 @@ class Contest:
         other.back()
         return other
 
+    @property
+    def _patience(self) -> int:
+        """Environment steps for which one is trained before it is judged, as far as there is room."""
+        steps = min(max(self.rungs.first, int(PATIENCE * self.track.budget)), self.track.room)
+        return steps // self.track.quantum * self.track.quantum
+
     def _wait_for(self, base: Entry) -> None:
         """Where the budget is just long enough for what begins from the bottom, the best of those that go on from the
         agent is given as many steps as that before it is judged: some are flat for 50,000 steps, and rise then."""
         track = self.track
         if not track.long or track.budget >= ROOMY * track.episode or self._moves(base):
             return
-        steps = min(int(PATIENCE * track.budget), track.room) // track.quantum * track.quantum
-        if steps > base.trained:
+        if (steps := self._patience) > base.trained:
             track.train([base], steps)
             track.show(f"{base.name} is given time")
 
@@ -193,10 +198,7 @@ class Contest:
             return base
         heading = track.heading(base)
         for number, entry in enumerate(late):
-            steps = (
-                min(max(self.rungs.first, int(PATIENCE * track.budget)), track.room) // track.quantum * track.quantum
-            )
-            if steps < track.quantum:
+            if (steps := self._patience) < track.quantum:
                 entry.out("not tried: there is no room left for it")
                 continue
             track.train([entry], steps)

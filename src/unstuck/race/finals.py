@@ -25,6 +25,7 @@ from unstuck.race.quiet import Quiet, episode_seeds, quieted
 from unstuck.race.reserve import MOST_SAMPLED
 from unstuck.race.track import Track
 from unstuck.results import MODES, Gain, Mode
+from unstuck.rollout import first_of
 
 TEST_SEED = 4_000_000
 """Seed of the first test episode beyond the collected ones."""
@@ -115,7 +116,7 @@ class Finals:
         these left room for: whatever they returned, so that the test stays one test."""
         track, mode = self.track, self.track.config.mode
         known = {e.seed: e.total_reward for e in track.space.episodes if e.deterministic == (mode == MODES[0])}
-        extra = [TEST_SEED + 1000 * (track.seed % 1000) + i for i in range(MOST_PAIRS)]
+        extra = [first_of(TEST_SEED, track.seed) + i for i in range(MOST_PAIRS)]
         order = [*known, *extra][:MOST_PAIRS]
         held = self.quiet.get("finalist")
         players = {"finalist": self.path("finalist") if held is None else held.agent}

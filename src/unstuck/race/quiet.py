@@ -23,6 +23,7 @@ from unstuck.guide.plan import Plan
 from unstuck.learner import Learner
 from unstuck.race.legs import play
 from unstuck.race.track import Track
+from unstuck.rollout import first_of
 from unstuck.treatments import quieter
 
 QUIET_SEED = 5_000_000
@@ -75,7 +76,7 @@ def quieted(track: Track, who: str, agent: Path, *, count: int, given: Sequence[
 
 def episode_seeds(track: Track, count: int) -> list[int]:
     """Of sampled episodes: the same for all who play them."""
-    return [QUIET_SEED + 1000 * (track.seed % 1000) + i for i in range(count)]
+    return [first_of(QUIET_SEED, track.seed) + i for i in range(count)]
 
 
 def _try(track: Track, agent: Agent, seeds: list[int], shares: Sequence[float]) -> tuple[dict[float, list[float]], int]:

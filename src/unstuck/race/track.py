@@ -16,7 +16,7 @@ from unstuck.race.reserve import LONG, Reserve, reserve
 from unstuck.race.schedule import FEWEST, RISE, Curve, climbs, forecast, rank, slope_of
 from unstuck.race.spread import together
 from unstuck.results import LADDER, MODES, Charges, Ladder
-from unstuck.rollout import time_limit
+from unstuck.rollout import first_of, time_limit
 from unstuck.run import Run, digest
 from unstuck.workspace import Workspace
 
@@ -133,7 +133,8 @@ class Track:
 
     def _leg(self, entry: Entry, stop: int, episodes: int | None = None) -> Leg:
         count = self.episodes if episodes is None else episodes
-        seeds = tuple(RUNG_SEED + 1000 * (self.seed % 1000) + i for i in range(count))
+        first = first_of(RUNG_SEED, self.seed)
+        seeds = tuple(range(first, first + count))
         config = entry.competitor.train(self.run.config.train)
         guidance = entry.guidance.model_dump(mode="json") if entry.guidance else None
         measured = ["measured"] if self.config.feedback else []

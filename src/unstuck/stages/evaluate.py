@@ -33,7 +33,7 @@ from unstuck.results import (
     TrainFacts,
     trainings,
 )
-from unstuck.rollout import LIMIT_HINT, run_episodes, time_limit
+from unstuck.rollout import EACH_SEED, LIMIT_HINT, first_of, run_episodes, time_limit
 from unstuck.run import Run, alone, digest
 from unstuck.workers import end_with_parent, one_thread
 from unstuck.workspace import EnvMaker
@@ -42,8 +42,6 @@ SCORES = Path("evaluate/scores.json")
 """In the run folder."""
 TEST_SEED = 2_000_000
 """Seed of the first episode of the last test, beyond the first one that is scored."""
-EACH_SEED = 1_000
-"""Seeds of episodes kept for each seed of training."""
 LEVEL = 0.05
 """One minus the confidence with which it must be better."""
 LONGEST = 10_000
@@ -133,10 +131,10 @@ def _jobs(run: Run) -> list[_Scoring]:
 
 
 def episodes_of(seed: int) -> int:
-    """By how much the episodes in which a training is scored are beyond those of the agent before: the same for all
-    arms of one seed, and others for each seed. Else intervals over seeds would say nothing of what the choice of a few
-    episodes does, and least where one agent is what all seeds come to."""
-    return EACH_SEED * (seed % 1000)
+    """By how much the episodes in which a training is scored are beyond those of the agent before. Each seed has
+    its own: else intervals over seeds would say nothing of what the choice of a few episodes does, and least where one
+    agent is what all seeds come to."""
+    return first_of(0, seed)
 
 
 @one_thread()
