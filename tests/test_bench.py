@@ -16,6 +16,8 @@ from unstuck.bench.results import read_results, write_results
 from unstuck.bench.runner import SuitePlan, make_plan, run_suite
 from unstuck.bench.suite import Suite, SuiteError, load_suite
 from unstuck.cli import main
+from unstuck.playing import Played
+from unstuck.stages.evaluate import Scoring
 from unstuck.testing import CORRIDOR, save_stuck_agent
 
 TOY = f"""
@@ -272,13 +274,11 @@ def test_each_seed_is_scored_in_episodes_of_its_own_the_same_for_all_arms(
     """Else the interval over seeds of an agent that all of them come to would be no interval at all."""
     played: list[tuple[str, str, int]] = []
 
-    def episodes(
-        root: str, mode: str, path: str, statistics: str, count: int, later: int = 0
-    ) -> tuple[list[float], int, int]:
-        played.append((Path(root).name, Path(path).parent.name.removesuffix(".draft"), later))
-        return [0.0] * count, count, 0
+    def episodes(root: str, scorings: list[Scoring]) -> list[dict[str, Played]]:
+        played.extend((Path(root).name, s.agent.parent.name.removesuffix(".draft"), s.later) for s in scorings)
+        return [{mode: Played((0.0,) * s.episodes, s.episodes, 0) for mode in s.modes} for s in scorings]
 
-    monkeypatch.setattr("unstuck.stages.evaluate.episode_returns", episodes)
+    monkeypatch.setattr("unstuck.stages.evaluate.play_all", episodes)
     monkeypatch.setattr("unstuck.bench.runner.run_jobs", lambda jobs, *_: map(pool.perform, jobs))
     plan = plan_in(tmp_path, agent, methods=["ppo", "weak"])
     assert run_suite(plan), plan.failures

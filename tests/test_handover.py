@@ -155,6 +155,7 @@ def test_the_last_test_plays_fresh_episodes_of_both_agents(tmp_path):
     # Scored as much better, yet in truth both do the same: what was chosen for its luck fails.
     found = scores(unstuck=[points(9)])
     run = finished(tmp_path, found)
+    run.configure(run.config.model_copy(update={"train": run.config.train.model_copy(update={"jobs": 1})}))
     save_stuck_agent(run.agent_path, CORRIDOR)
     shutil.copyfile(run.agent_path, run.root / "train" / "unstuck" / "1" / "agent.zip")
     held, steps = last_test(run, found)

@@ -1,6 +1,5 @@
 """What somebody meets who uses Unstuck for the first time, and what one does who means it no good."""
 
-import importlib
 import io
 import json
 import os
@@ -19,8 +18,10 @@ from unstuck.cli import main
 from unstuck.config import RunConfig, TaskConfig
 from unstuck.errors import GuidanceError, RunError, TaskError
 from unstuck.guidance import load_guidance
+from unstuck.playing import Played
 from unstuck.progress import Progress
 from unstuck.run import Run
+from unstuck.stages.evaluate import Scoring, play_all
 from unstuck.testing import CORRIDOR, Corridor, save_stuck_agent
 
 ENDLESS = "NewcomerEndless-v0"
@@ -61,10 +62,10 @@ def test_a_task_that_never_ends_is_refused_and_can_be_given_a_limit(capsys, tmp_
 
 
 def test_scoring_a_task_that_never_ends_comes_to_an_end(tmp_path, agent, endless, monkeypatch):
-    stage = importlib.import_module("unstuck.stages.evaluate")
-    monkeypatch.setattr(stage, "LONGEST", 30)
+    monkeypatch.setattr("unstuck.playing.LONGEST", 30)
     run = Run.create(tmp_path / "run", RunConfig(task=TaskConfig(env=endless)), {"agent": Path(agent)})
-    assert stage.episode_returns(str(run.root), "deterministic", agent, "", 2) == ([-30.0, -30.0], 60, 2)
+    (found,) = play_all(str(run.root), [Scoring(Path(agent), None, 2)])
+    assert found["deterministic"] == Played((-30.0, -30.0), 60, 2)
 
 
 def test_a_module_in_the_current_folder_can_be_imported(tmp_path, monkeypatch):

@@ -60,6 +60,7 @@ class Trace(Row):
     """Numbers that `info` names `reward_...`; only those that each step tells."""
 
     def __post_init__(self) -> None:
+        self.informed = self.keep
         self._keep_state()
 
     def place(self) -> Place:
@@ -102,7 +103,7 @@ def run_episodes(
     actor: Policy,
     seeds: Sequence[int],
     *,
-    deterministic: bool,
+    deterministic: bool | Sequence[bool],
     snapshot: Callable[[gym.Env], Any] | None = None,
     keep: bool = True,
     keep_as: Callable[[Any], Any] | None = None,
@@ -116,6 +117,7 @@ def run_episodes(
     An episode depends only on its seed: the environment is reset with it and the policy's noise is drawn from it.
 
     Args:
+        deterministic: whether the most likely action is taken, else a sample; of all episodes, or of each.
         snapshot: called on the environment before each step and after the last, if given.
         keep: whether observations and actions are kept (False saves memory where only returns matter).
         keep_as: what is kept of an observation, if not all of it.
@@ -124,13 +126,14 @@ def run_episodes(
         max_length: steps after which an episode is cut, for tasks without a time limit.
         first: number of the first episode, for what is told of an environment that misbehaves.
     """
-    waiting = enumerate(seeds, first)
+    modes = [deterministic] * len(seeds) if isinstance(deterministic, bool) else deterministic
+    waiting = enumerate(zip(seeds, modes, strict=True), first)
     free = list(envs)
     active: list[Trace] = []
     side_by_side = together(envs)
     while True:
         while free and (go_on is None or go_on()) and (following := next(waiting, None)) is not None:
-            number, seed = following
+            number, (seed, most_likely) = following
             env = free.pop(0)
             begin = functools.partial(reset_exactly, env, int(seed))
             observation, _ = guarded.reset(env, begin, Place(name_of(env), int(seed), number, what="reset"))
@@ -140,7 +143,7 @@ def run_episodes(
                     env,
                     observation,
                     rng,
-                    deterministic,
+                    most_likely,
                     max_length,
                     seed=int(seed),
                     number=number,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unstuck.errors import NoRecordingError, UnstuckError
-from unstuck.results import MODES, AgentScores, CheckpointScores, Returns, StageKey, TrainFacts
+from unstuck.results import AgentScores, CheckpointScores, Returns, StageKey, TrainFacts
 from unstuck.run import Draft, Run, digest
 from unstuck.stages.train import Job as Training
 
@@ -96,7 +96,7 @@ def score_mark(run: Run, trained: str) -> str:
 
 
 def _before(job: BenchJob, outcome: JobResult) -> None:
-    from unstuck.stages.evaluate import episode_returns
+    from unstuck.stages.evaluate import Scoring, play_all
 
     run = Run(job.root)
     mark = before_mark(run)
@@ -104,12 +104,9 @@ def _before(job: BenchJob, outcome: JobResult) -> None:
         return
     n = run.config.evaluate.before_episodes
     with run.stage("score", mark) as draft:
-        scores: dict[str, Any] = {}
-        for mode in MODES:
-            scores[mode], steps, _ = episode_returns(
-                job.root, mode, str(run.agent_path), str(run.vecnormalize_path or ""), n
-            )
-            draft.env_steps += steps
+        (played,) = play_all(job.root, [Scoring(run.agent_path, run.vecnormalize_path, n)])
+        draft.env_steps += sum(p.steps for p in played.values())
+        scores: dict[str, Any] = {mode: p.returns for mode, p in played.items()}
         Returns(**scores).write(draft.folder / "scores.json")
 
 
@@ -157,18 +154,16 @@ def _train(job: BenchJob, outcome: JobResult) -> None:
 
 
 def _score(job: BenchJob, run: Run, folder: Path, draft: Draft) -> None:
-    from unstuck.stages.evaluate import episode_returns, episodes_of
+    from unstuck.stages.evaluate import Scoring, episodes_of, play_all
 
-    points, taken = [], 0
     facts = TrainFacts.read(folder / "info.json")
     count, later = run.config.evaluate.episodes, episodes_of(facts.seed)
-    for checkpoint in facts.checkpoints:
-        path = str(folder / checkpoint.file)
-        by_mode: dict[str, Any] = {}
-        for mode in MODES:
-            by_mode[mode], steps, _ = episode_returns(job.root, mode, path, "", count, later)
-            taken += steps
-        points.append(CheckpointScores(trained=checkpoint.trained, **by_mode))
+    found = play_all(job.root, [Scoring(folder / c.file, None, count, later) for c in facts.checkpoints])
+    points = [
+        CheckpointScores(trained=c.trained, **{mode: p.returns for mode, p in played.items()})
+        for c, played in zip(facts.checkpoints, found, strict=True)
+    ]
+    taken = sum(p.steps for played in found for p in played.values())
     scores = AgentScores(checkpoints=tuple(points), env_steps=taken, versions=versions())
     scores.write(draft.folder / "scores.json")
 

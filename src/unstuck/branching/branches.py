@@ -63,6 +63,7 @@ class Running(Row):
 
     def __post_init__(self) -> None:
         self.branch.rewards = self.rewards
+        self.informed = False
 
     def took(self, action: Any, observation: Any, info: dict[str, Any]) -> None:
         self.observation = observation

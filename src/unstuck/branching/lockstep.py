@@ -26,7 +26,14 @@ Change = Callable[..., Any]
 def stack(observations: Sequence[Any]) -> Any:
     """Single observations → a batch (N, *obs_shape), or a dict of batches."""
     if isinstance(observations[0], dict):
-        return {k: np.stack([np.asarray(o[k]) for o in observations]) for k in observations[0]}
+        return {k: _stack([o[k] for o in observations]) for k in observations[0]}
+    return _stack(observations)
+
+
+def _stack(observations: Sequence[Any]) -> np.ndarray:
+    first = observations[0]
+    if type(first) is np.ndarray and first.ndim == 1:  # a third of the time that numpy's stack takes
+        return np.concatenate(observations).reshape(len(observations), -1)
     return np.stack([np.asarray(o) for o in observations])
 
 
@@ -43,6 +50,8 @@ class Row:
     deterministic: bool = False
     limit: int | None = None
     """Steps after which it is cut."""
+    informed: bool = True
+    """Whether `took` looks at `info`; else it may be empty, which saves making it for many environments."""
     rewards: list[float] = field(default_factory=list)
     terminated: bool = False
     truncated: bool = False
@@ -85,6 +94,8 @@ def advance(
         change: what is executed in place of the policy's own actions.
         together: steps the environments of all rows, in place of `step`.
     """
+    acting: list[Row] = []
+    chosen: list[Any] = []
     for deterministic in (True, False):
         group = [row for row in rows if row.deterministic == deterministic]
         if not group:
@@ -93,15 +104,16 @@ def advance(
         actions: Any = policy.act(stack([row.observation for row in group]), deterministic, rngs)
         if change is not None:
             actions = change(group, actions)
-        results = _one_by_one(group, actions, step) if together is None else _at_once(group, actions, together)
-        for row, action, (observation, reward, terminated, truncated, info) in zip(
-            group, actions, results, strict=True
-        ):
-            row.rewards.append(float(reward))
-            row.terminated, row.truncated = bool(terminated), bool(truncated)
-            if row.limit is not None and len(row) >= row.limit and not row.over:
-                row.truncated = row.cut = True
-            row.took(action, observation, info)
+        acting += group
+        chosen.append(actions)
+    every = chosen[0] if len(chosen) == 1 else np.concatenate(chosen)
+    results = _one_by_one(acting, every, step) if together is None else _at_once(acting, every, together)
+    for row, action, (observation, reward, terminated, truncated, info) in zip(acting, every, results, strict=True):
+        row.rewards.append(float(reward))
+        row.terminated, row.truncated = bool(terminated), bool(truncated)
+        if row.limit is not None and len(row.rewards) >= row.limit and not row.over:
+            row.truncated = row.cut = True
+        row.took(action, observation, info)
 
 
 def _one_by_one(rows: Sequence[Row], actions: Any, step: Step | None) -> Iterable[Any]:
@@ -112,7 +124,9 @@ def _one_by_one(rows: Sequence[Row], actions: Any, step: Step | None) -> Iterabl
 
 def _at_once(rows: Sequence[Row], actions: Any, together: Together) -> Iterable[Any]:
     with guarded.guarded(rows[0].place):
-        found = together.step(np.asarray(actions), together.rows_of([row.env for row in rows]))
+        found = together.step(
+            np.asarray(actions), together.rows_of([row.env for row in rows]), infos=any(row.informed for row in rows)
+        )
 
     def worst() -> guarded.Place:
         finite = np.isfinite(found.rewards) & np.isfinite(found.obs).all(axis=1)

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 
 from unstuck.agents import Agent, load_agent
-from unstuck.algorithms import policy_of
 from unstuck.cells import cell
 from unstuck.config import TrainConfig
 from unstuck.curves import read_curve
@@ -29,20 +28,18 @@ from unstuck.files import check_arrays
 from unstuck.guidance import Guidance
 from unstuck.guide.plan import Plan
 from unstuck.learner import Learner
-from unstuck.numpy_policy import numpy_policy
+from unstuck.playing import Arena
 from unstuck.race.competitors import Patient, competitor
 from unstuck.race.measure import Measure
 from unstuck.results import Mode
-from unstuck.rollout import Trace, run_episodes, time_limit
+from unstuck.rollout import Trace
 from unstuck.run import Run
-from unstuck.tasks.atari_ram import bytes_of, described, seen_space
+from unstuck.tasks.atari_ram import bytes_of, seen_space
 from unstuck.treatments import NOTE, States, of_episodes, transplant, visit, with_weights
 from unstuck.vecenvs import make_vec_env
 from unstuck.workers import end_with_parent, one_thread
 from unstuck.workspace import Workspace
 
-LONGEST = 10_000
-"""Steps after which an episode is cut where the task sets no time limit."""
 NOISES = (0.1, 0.3, 0.5)
 """Of states beside the collected ones, which have none."""
 MOST_BYTES = 128 * 2**20
@@ -190,23 +187,9 @@ def play(
     steps that they took. `look` is shown each episode, with its observations and actions."""
     if not seeds:
         return [], 0
-    envs = [space.make_env() for _ in range(min(8, len(seeds)))]
-    try:
-        actor = policy_of(agent, envs[0].observation_space, envs[0].action_space)
-        traces = run_episodes(
-            envs, numpy_policy(actor) or actor, seeds, deterministic=mode == "deterministic", keep=look is not None,
-            keep_as=described, max_length=None if time_limit(envs[0]) else LONGEST,
-        )  # fmt: skip
-        found = {}
-        for trace in traces:
-            found[trace.seed] = (trace.total_reward, len(trace))
-            if look is not None:
-                look(trace)
-                trace.forget()
-    finally:
-        for env in envs:
-            env.close()
-    return [found[s][0] for s in seeds], sum(length for _, length in found.values())
+    with Arena(space.make_env) as arena:
+        found = arena.play(agent, seeds, (mode,), look)[mode]
+    return list(found.returns), found.steps
 
 
 def curve_of(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

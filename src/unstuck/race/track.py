@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from unstuck.config import RaceConfig
+from unstuck.playing import LONGEST
 from unstuck.race.entry import Entry, place
-from unstuck.race.legs import LONGEST, Leg, curve_of
+from unstuck.race.legs import Leg, curve_of
 from unstuck.race.reserve import LONG, Reserve, reserve
 from unstuck.race.schedule import FEWEST, RISE, Curve, climbs, forecast, rank, slope_of
 from unstuck.race.spread import together

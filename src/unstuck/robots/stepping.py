@@ -59,11 +59,12 @@ class Together:
         self._threads = ThreadPoolExecutor(threads - 1, "unstuck-mujoco") if threads > 1 else None
         self._shares = threads
 
-    def step(self, actions: np.ndarray, rows: Sequence[int] | None = None) -> Stepped:
+    def step(self, actions: np.ndarray, rows: Sequence[int] | None = None, *, infos: bool = True) -> Stepped:
         """One step of the environments of these rows (default: all), in their order.
 
         Args:
             actions: (len(rows), nu), in the dtype in which the environments are to get them.
+            infos: False where nobody looks at them; then they are empty.
 
         Raises:
             ValueError: the actions are of another shape.
@@ -73,7 +74,7 @@ class Together:
         if actions.shape != (len(rows), self._models[0].nu):
             raise ValueError(f"Action dimension mismatch. Expected {(self._models[0].nu,)}, found {actions.shape[1:]}")
         alike = self._alike(rows)
-        return self._step(rows, actions) if alike.all() else self._step_some_alone(rows, actions, alike)
+        return self._step(rows, actions, infos) if all(alike) else self._step_some_alone(rows, actions, alike)
 
     def rows_of(self, envs: Sequence[gym.Env]) -> list[int]:
         """Where these environments are in `envs`."""
@@ -92,15 +93,13 @@ class Together:
         if self._threads is not None:
             self._threads.shutdown()
 
-    def _step(self, rows: Sequence[int], actions: np.ndarray) -> Stepped:
+    def _step(self, rows: Sequence[int], actions: np.ndarray, told: bool = True) -> Stepped:
         family = self._family
         before = family.before(_Fields(self, rows, actions, None)) if family.before is not None else None
         self._simulate(rows, actions)
         out = family.formula(_Fields(self, rows, actions, before))
-        names, columns = list(out.info), [_each(v) for v in out.info.values()]
-        infos: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-        infos = infos or [{} for _ in rows]
-        return Stepped(out.obs, out.rewards, out.terminated, self._count(rows), infos)
+        infos = _each_info(out.info) if told else []
+        return Stepped(out.obs, out.rewards, out.terminated, self._count(rows), infos or [{} for _ in rows])
 
     def _count(self, rows: Sequence[int]) -> np.ndarray:
         """What the wrappers for time limits do with a step."""
@@ -113,10 +112,14 @@ class Together:
         return over
 
     def _simulate(self, rows: Sequence[int], actions: np.ndarray) -> None:
+        frames, helpers = self.cores[rows[0]].frame_skip, min(self._shares, len(rows)) - 1
+        if self._threads is None or not helpers:
+            for i, action in zip(rows, actions, strict=True):
+                self._simulate_one(i, action, frames)
+            return
         # Each thread takes the next environment that waits: one that starts late, or meets more contacts, takes fewer.
         waiting = deque(zip(rows, actions, strict=True))
-        frames, helpers = self.cores[rows[0]].frame_skip, min(self._shares, len(rows)) - 1
-        others = [self._threads.submit(self._simulate_next, waiting, frames) for _ in range(helpers) if self._threads]
+        others = [self._threads.submit(self._simulate_next, waiting, frames) for _ in range(helpers)]
         try:
             self._simulate_next(waiting, frames)
         finally:
@@ -126,33 +129,34 @@ class Together:
 
     def _simulate_next(self, waiting: deque[tuple[int, np.ndarray]], frames: int) -> None:
         """One environment after the other, until none waits."""
-        step, forces = mujoco.mj_step, mujoco.mj_rnePostConstraint
         while True:
             try:
                 i, action = waiting.popleft()
             except IndexError:
                 return
-            model, data = self._models[i], self._data[i]
-            self._controls[i][:] = action
-            step(model, data, nstep=frames)  # lets other threads run meanwhile
-            forces(model, data)
+            self._simulate_one(i, action, frames)
 
-    def _alike(self, rows: Sequence[int]) -> np.ndarray:
-        """(len(rows),) whether an environment has the simulator that it had, and the settings of the first."""
+    def _simulate_one(self, i: int, action: np.ndarray, frames: int) -> None:
+        model, data = self._models[i], self._data[i]
+        self._controls[i][:] = action
+        mujoco.mj_step(model, data, nstep=frames)  # lets other threads run meanwhile
+        mujoco.mj_rnePostConstraint(model, data)
+
+    def _alike(self, rows: Sequence[int]) -> list[bool]:
+        """Whether an environment has the simulator that it had, and the settings of the first."""
         settings, timestep = self._settings(self.cores[rows[0]]), self._models[rows[0]].opt.timestep
-        found = np.ones(len(rows), dtype=bool)
-        for k, i in enumerate(rows):
-            own, model = self.cores[i], self._models[i]
-            found[k] = (
-                not self._alien[i] and own.data is self._data[i] and own.model is model
-                and self._settings(own) == settings and model.opt.timestep == timestep
-            )  # fmt: skip
-        return found
+        return [
+            not self._alien[i] and (own := self.cores[i]).data is self._data[i]
+            and own.model is (model := self._models[i])
+            and self._settings(own) == settings and model.opt.timestep == timestep
+            for i in rows
+        ]  # fmt: skip
 
-    def _step_some_alone(self, rows: Sequence[int], actions: np.ndarray, alike: np.ndarray) -> Stepped:
+    def _step_some_alone(self, rows: Sequence[int], actions: np.ndarray, alike: Sequence[bool]) -> Stepped:
         together = (
-            self._step([i for i, a in zip(rows, alike, strict=True) if a], actions[alike]) if alike.any() else None
-        )
+            self._step([i for i, a in zip(rows, alike, strict=True) if a], actions[np.array(alike)])
+            if any(alike) else None
+        )  # fmt: skip
         results: list[Any] = []
         k = 0
         for i, action, same in zip(rows, actions, alike, strict=True):
@@ -205,6 +209,7 @@ def _time_limit(env: gym.Env) -> Any:
     return None
 
 
-def _each(column: np.ndarray) -> list[Any]:
-    """One value for each environment: a number, or an array."""
-    return column.tolist() if column.ndim == 1 else list(column)
+def _each_info(told: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Name → (N, ...) values, as a dictionary for each environment, of numbers and arrays."""
+    columns = [column.tolist() if column.ndim == 1 else list(column) for column in told.values()]
+    return [dict(zip(told, row, strict=True)) for row in zip(*columns, strict=True)]

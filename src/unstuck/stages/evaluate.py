@@ -10,14 +10,16 @@ agent before's: the last test, by which it is handed over or not. A race has a t
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from unstuck.agents import load_agent
-from unstuck.algorithms import continued_by, policy_of
+from unstuck.algorithms import continued_by
 from unstuck.contender import MODE, choose, files_of, races_of
-from unstuck.numpy_policy import numpy_policy
 from unstuck.paired import gain, is_worse
+from unstuck.playing import LONGEST, Arena, Played
 from unstuck.progress import Progress
 from unstuck.results import (
     MODES,
@@ -33,7 +35,7 @@ from unstuck.results import (
     TrainFacts,
     trainings,
 )
-from unstuck.rollout import EACH_SEED, LIMIT_HINT, first_of, run_episodes, time_limit
+from unstuck.rollout import EACH_SEED, LIMIT_HINT, first_of
 from unstuck.run import Run, alone, digest
 from unstuck.workers import end_with_parent, one_thread
 from unstuck.workspace import EnvMaker
@@ -44,8 +46,6 @@ TEST_SEED = 2_000_000
 """Seed of the first episode of the last test, beyond the first one that is scored."""
 LEVEL = 0.05
 """One minus the confidence with which it must be better."""
-LONGEST = 10_000
-"""Steps after which an episode is cut where the task sets no time limit: a good agent may never fall."""
 
 
 def arms_of(run: Run) -> dict[str, list[TrainFacts]]:
@@ -65,20 +65,18 @@ def fingerprint(run: Run) -> str:
 
 
 @dataclass(frozen=True)
-class _Scoring:
-    """One policy to score in one mode."""
+class Scoring:
+    """An agent that is to be scored."""
 
     agent: Path
     vecnormalize: Path | None
-    mode: Mode
     episodes: int
+    later: int = 0
+    """By how much the seeds of its episodes are beyond the first that is scored."""
+    modes: tuple[Mode, ...] = MODES
     key: StageKey | None = None
     """Of the training run; None for the agent before."""
     trained: int = 0
-
-    @property
-    def later(self) -> int:
-        return 0 if self.key is None else episodes_of(self.key.seed or 0)
 
 
 @alone
@@ -88,46 +86,53 @@ def evaluate(run: Run, progress: Progress | None = None) -> Scores:
     Raises:
         RunError: if what training left is damaged.
     """
-    from joblib import Parallel, delayed
-
     progress = progress or Progress.silent()
     mark = fingerprint(run)
     if run.done("evaluate", mark):
         return Scores.read(run.root / SCORES)
-    jobs = _jobs(run)
-    returns: dict[_Scoring, tuple[float, ...]] = {}
-    cut = 0
-    with run.stage("evaluate", mark) as draft, progress.task("evaluate", len(jobs)) as bar:
-        parallel = Parallel(n_jobs=min(run.config.train.jobs or os.cpu_count() or 1, len(jobs)), return_as="generator")
-        work = (
-            delayed(episode_returns)(
-                str(run.root), j.mode, str(j.agent), str(j.vecnormalize or ""), j.episodes, j.later
-            )
-            for j in jobs
-        )
-        for job, (found, steps, cuts) in zip(jobs, parallel(work), strict=True):
-            returns[job] = tuple(found)
-            draft.env_steps += steps
-            cut += cuts
+    scorings = _scorings(run)
+    returns: dict[Scoring, dict[Mode, Played]] = {}
+    with run.stage("evaluate", mark) as draft, progress.task("evaluate", len(scorings)) as bar:
+        for scoring, played in _played(run, scorings):
+            returns[scoring] = played
             bar.advance()
         scores, steps = last_test(run, _scores(run, returns))
-        draft.env_steps += steps
+        each = [p for played in returns.values() for p in played.values()]
+        draft.env_steps += sum(p.steps for p in each) + steps
         scores.write(draft.folder / "scores.json")
+    cut = sum(p.cut for p in each)
     if cut:
         progress.say(f"evaluate: {cut} episodes were cut after {LONGEST} steps; {run.config.task.env}: {LIMIT_HINT}")
     return scores
 
 
-def _jobs(run: Run) -> list[_Scoring]:
+def _scorings(run: Run) -> list[Scoring]:
+    """The agent before, and the checkpoints of each training one after the other."""
     config = run.config.evaluate
-    jobs = [_Scoring(run.agent_path, run.vecnormalize_path, mode, config.before_episodes) for mode in MODES]
+    found = [Scoring(run.agent_path, run.vecnormalize_path, config.before_episodes)]
     for facts in (facts for arm in arms_of(run).values() for facts in arm):
         run.need(str(facts.key))
-        folder = run.root / str(facts.key)
-        for point in TrainFacts.read(folder / "info.json").checkpoints:
-            for mode in MODES:
-                jobs.append(_Scoring(folder / point.file, None, mode, config.episodes, facts.key, point.trained))
-    return jobs
+        folder, later = run.root / str(facts.key), episodes_of(facts.seed)
+        found += [
+            Scoring(folder / p.file, None, config.episodes, later, key=facts.key, trained=p.trained)
+            for p in TrainFacts.read(folder / "info.json").checkpoints
+        ]
+    return found
+
+
+def _played(run: Run, scorings: Sequence[Scoring]) -> Iterator[tuple[Scoring, dict[Mode, Played]]]:
+    """What comes of them, in their order. The checkpoints of a training share environments in one process, unless
+    there are more processes than trainings."""
+    from joblib import Parallel, delayed
+
+    workers = run.config.train.jobs or os.cpu_count() or 1
+    groups = [list(group) for _, group in groupby(scorings, key=lambda scoring: scoring.key)]
+    if workers > len(groups):
+        groups = [[scoring] for scoring in scorings]
+    parallel = Parallel(n_jobs=min(workers, len(groups)), return_as="generator")
+    done = parallel(delayed(play_all)(str(run.root), group) for group in groups)
+    for group, found in zip(groups, done, strict=True):
+        yield from zip(group, found, strict=True)
 
 
 def episodes_of(seed: int) -> int:
@@ -138,42 +143,31 @@ def episodes_of(seed: int) -> int:
 
 
 @one_thread()
-def episode_returns(
-    root: str, mode: str, path: str, vecnormalize: str, episodes: int, later: int = 0
-) -> tuple[list[float], int, int]:
-    """In a worker process: the returns of `episodes` episodes, by seed, the environment steps they took, and how
-    many were cut. `later` is by how much their seeds are beyond those that are scored."""
+def play_all(root: str, scorings: Sequence[Scoring]) -> list[dict[Mode, Played]]:
+    """In a worker process: what comes of the episodes of each, in the same environments."""
     end_with_parent()
     run = Run(root)
-    make_env = EnvMaker(run.config.task)
-    envs = [make_env() for _ in range(min(8, episodes))]
     # Agents that training wrote need no trust; only the one that was given may.
-    trust = run.config.agent.trust
-    agent = load_agent(Path(path), vecnormalize=Path(vecnormalize) if vecnormalize else None, trust=trust)
-    actor = policy_of(agent, envs[0].observation_space, envs[0].action_space)
-    player, first = numpy_policy(actor) or actor, run.config.evaluate.seed + later
-    traces = run_episodes(
-        envs, player, range(first, first + episodes), deterministic=mode == "deterministic", keep=False,
-        max_length=None if time_limit(envs[0]) else LONGEST,
-    )  # fmt: skip
-    found = {trace.seed: (trace.total_reward, len(trace), trace.cut) for trace in traces}
-    for env in envs:
-        env.close()
-    return (
-        [found[s][0] for s in sorted(found)],
-        sum(n for _, n, _ in found.values()),
-        sum(c for *_, c in found.values()),
-    )
+    trust, seed = run.config.agent.trust, run.config.evaluate.seed
+    with Arena(EnvMaker(run.config.task)) as arena:
+        return [
+            arena.play(
+                load_agent(s.agent, vecnormalize=s.vecnormalize, trust=trust),
+                range(seed + s.later, seed + s.later + s.episodes), s.modes,
+            )
+            for s in scorings
+        ]  # fmt: skip
 
 
-def _scores(run: Run, returns: dict[_Scoring, tuple[float, ...]]) -> Scores:
-    points: dict[tuple[StageKey | None, int], dict[str, tuple[float, ...]]] = {}
-    for job, found in returns.items():
-        points.setdefault((job.key, job.trained), {})[job.mode] = found
+def _scores(run: Run, returns: dict[Scoring, dict[Mode, Played]]) -> Scores:
     seeds: dict[StageKey, list[CheckpointScores]] = {}
-    for (key, trained), by_mode in points.items():
-        if key is not None:
-            seeds.setdefault(key, []).append(CheckpointScores(trained=trained, **by_mode))
+    before: dict[Mode, tuple[float, ...]] = {}
+    for scoring, played in returns.items():
+        by_mode = {mode: p.returns for mode, p in played.items()}
+        if scoring.key is None:
+            before = by_mode
+        else:
+            seeds.setdefault(scoring.key, []).append(CheckpointScores(trained=scoring.trained, **by_mode))
     arms = {
         arm: ArmScores(
             charged=Charges.mean([f.charged for f in each]),
@@ -182,7 +176,7 @@ def _scores(run: Run, returns: dict[_Scoring, tuple[float, ...]]) -> Scores:
         for arm, each in arms_of(run).items()
     }
     algorithm = continued_by(load_agent(run.agent_path, trust=run.config.agent.trust))
-    return Scores(env_id=run.config.task.env, algorithm=algorithm, before=Returns(**points[None, 0]), arms=arms)
+    return Scores(env_id=run.config.task.env, algorithm=algorithm, before=Returns(**before), arms=arms)
 
 
 def last_test(run: Run, scores: Scores) -> tuple[Scores, int]:
@@ -192,18 +186,19 @@ def last_test(run: Run, scores: Scores) -> tuple[Scores, int]:
     found = choose(scores) if scores.arms else None
     if found is None or found.seed is None or races_of(run, scores):
         return scores, 0
-    count, taken, returns = run.config.evaluate.before_episodes, 0, []
-    for agent, statistics in (files_of(run, found), (run.agent_path, run.vecnormalize_path)):
-        held, steps, _ = episode_returns(str(run.root), MODE, str(agent), str(statistics or ""), count, TEST_SEED)
-        returns.append(tuple(held))
-        taken += steps
+    count = run.config.evaluate.before_episodes
+    pair = [
+        Scoring(*files_of(run, found), count, TEST_SEED, (MODE,), StageKey("train", found.arm, found.seed)),
+        Scoring(run.agent_path, run.vecnormalize_path, count, TEST_SEED, (MODE,)),
+    ]
+    ours, before = (played[MODE] for _, played in _played(run, pair))
     point = next(c for c in scores.arms[found.arm].seeds[found.seed].checkpoints if c.trained == found.trained)
     other = next(mode for mode in MODES if mode != MODE)
     first = run.config.evaluate.seed + TEST_SEED
     test = LastTest(
         arm=found.arm, seed=found.seed, trained=found.trained, mode=MODE, level=LEVEL,
-        seeds=tuple(range(first, first + count)), returns=returns[0], before=returns[1],
-        over_before=gain(returns[0], returns[1], LEVEL),
+        seeds=tuple(range(first, first + count)), returns=ours.returns, before=before.returns,
+        over_before=gain(ours.returns, before.returns, LEVEL),
         worse=is_worse(point.of(other), scores.before.of(other), LEVEL),
     )  # fmt: skip
-    return scores.model_copy(update={"test": test}), taken
+    return scores.model_copy(update={"test": test}), ours.steps + before.steps
