@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import tracemalloc
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from rich.console import Console
 from stable_baselines3 import PPO
 
 from unstuck.agents import Actor, build_policy, load_agent
 from unstuck.config import AgentConfig, CollectConfig, RunConfig, TaskConfig
+from unstuck.diagnosis.panel import FILE, Panel
 from unstuck.episodes import Episode, StoredSnapshots, load_episode, save_episode
 from unstuck.errors import RunError
+from unstuck.progress import Progress
 from unstuck.rollout import run_episodes
 from unstuck.run import Run
 from unstuck.stages.collect import _room, collect
@@ -41,7 +45,27 @@ class Wide(gym.Env):
         return self.np_random.random(WIDTH), float(action), self.left <= 0, False, {}
 
 
+class Games(gym.Env):
+    """Games of 30 to 70 steps without a time limit, of which each step costs 1, and the end 100."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, render_mode: str | None = None):
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = 30 + int(self.np_random.integers(0, 41))
+        return np.zeros(1), {}
+
+    def step(self, action):
+        self.left -= 1
+        return np.zeros(1), -1.0 if self.left else -101.0, self.left <= 0, False, {}
+
+
 gym.register("CollectWide-v0", Wide, max_episode_steps=STEPS)
+gym.register("CollectGames-v0", Games)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +96,33 @@ def test_memory_does_not_grow_with_the_number_of_episodes(tmp_path: Path, agent:
     assert len(episodes) == EPISODES
     # Eight episodes under way, and some copies of one.
     assert peak < 0.3 * held
+
+
+@pytest.mark.parametrize("max_steps", [110, 150, 170, 240])
+def test_what_is_cut_has_no_return_and_leaves_the_other_mode_an_episode(tmp_path: Path, max_steps: int) -> None:
+    path = tmp_path / "games.zip"
+    PPO("MlpPolicy", gym.make("CollectGames-v0"), seed=0, n_steps=16, batch_size=16).save(path)
+    config = RunConfig(
+        task=TaskConfig(env="CollectGames-v0"),
+        agent=AgentConfig(agent=str(path)),
+        collect=CollectConfig(episodes=12, max_steps=max_steps),
+    )
+    run = Run.create(tmp_path / "run", config, {"agent": path})
+    said = io.StringIO()
+    episodes = list(collect(run, Progress(Console(file=said, width=500))))
+    cut = [e for e in episodes if not e.whole]
+    assert all(e.ending == "cut" and e.total_reward > -100 for e in cut)
+    assert ("raise it" in said.getvalue()) == bool(cut)
+    facts = run.record("collect").facts
+    assert facts["sampled"] and bool(facts["deterministic"]) == (max_steps > 110)
+    held = {False: facts["sampled"], True: facts["deterministic"]}
+    for mode, returns in held.items():
+        assert returns == [e.total_reward for e in episodes if e.whole and e.deterministic == mode]
+        assert all(r < -100 for r in returns)
+    # Cut games would look like better ones.
+    panel = Panel.from_json((run.root / FILE).read_text())
+    assert panel.sampled == pytest.approx(np.mean(facts["sampled"]))
+    assert panel.deterministic == (pytest.approx(np.mean(held[True])) if held[True] else None)
 
 
 @pytest.mark.parametrize("max_steps", [100_000, 300])

@@ -94,7 +94,8 @@ def test_the_deviation_of_a_clipped_gaussian_is_that_of_samples(mean, std):
 
 def test_the_same_action_everywhere():
     fixed = [replace(r, actions=np.zeros(len(r), dtype=int)) for r in rollouts(box=False)]
-    found = exploration.same_action(evidence(fixed, box=False))
+    found = exploration.same_action(evidence(fixed, box=False, action_names=("stay", "up", "down")))
+    assert found.aside in ("(Action 0 is “stay”.)", "(Action 1 is “up”.)", "(Action 2 is “down”.)")
     assert (found.status, found.value) == ("fault", 1.0)
     held = [replace(r, actions=np.tile([0.3, -0.1], (len(r), 1))) for r in rollouts()]
     assert exploration.same_action(evidence(held)).status == "fault"
@@ -132,6 +133,22 @@ def test_dormant_units():
     assert (found.status, found.value) == ("fault", pytest.approx(20 / 32))
     alive = np.maximum(RNG.normal(size=(300, 32)), 0)
     assert network.dormant_units(evidence(layers=(layer(alive, kind="ReLU"),))).status == "ok"
+    dead = network.dormant_units(evidence(layers=(layer(np.zeros((300, 32)), kind="ReLU"),)))
+    assert dead.aside == "All 32 are: neither signal nor gradient passes this layer."
+    assert dead.aside not in dead.as_text() and not found.aside
+
+
+def test_units_that_are_silent_in_a_fresh_network_too_are_not_lost():
+    # As in the last layer of a CNN that sees frames of one game, which look alike.
+    half = np.maximum(RNG.normal(size=(300, 32)), 0)
+    half[:, :16] = 0.0
+    begun = replace(layer(half, kind="ReLU"), fresh=half.astype(np.float32))
+    found = network.dormant_units(evidence(layers=(begun,)))
+    assert (found.status, found.value) == ("ok", 0.5) and "as in a fresh network" in found.meaning
+    worse = half.copy()
+    worse[:, 16:24] = 0.0
+    lost = replace(begun, outputs=worse.astype(np.float32))
+    assert network.dormant_units(evidence(layers=(begun, lost))).status == "fault"
 
 
 def test_features_of_low_rank():
@@ -139,6 +156,8 @@ def test_features_of_low_rank():
     found = network.feature_rank(evidence(layers=(layer(line),)))
     assert (found.status, found.side) == ("fault", "below")
     assert network.feature_rank(evidence(layers=(layer(np.tanh(RNG.normal(size=(300, 32)))),))).status == "ok"
+    blind = replace(layer(np.ones((300, 32))), fresh=np.ones((300, 32), np.float32))
+    assert "the same in all states" in network.feature_rank(evidence(layers=(blind,))).meaning
 
 
 def test_effective_rank_counts_equal_directions():

@@ -16,6 +16,7 @@ from unstuck.race.entry import Entry
 from unstuck.race.finals import Finals, affordable, standing
 from unstuck.race.quiet import Quiet
 from unstuck.race.reserve import Reserve, reserve
+from unstuck.race.track import Track
 
 
 def test_only_what_is_surely_better_is_better() -> None:
@@ -115,19 +116,22 @@ class _Paying:
         self.config, self.alone = RaceConfig(treatments=("continue", "afresh")), False
 
         class _Episode:
-            deterministic, total_reward = True, 5.0
+            deterministic = True
 
-            def __init__(self, seed: int) -> None:
-                self.seed = seed
+            def __init__(self, seed: int, whole: bool = True) -> None:
+                self.seed, self.whole, self.total_reward = seed, whole, 5.0 if whole else -1.0
 
         class _Space:
-            episodes, agent = [_Episode(i) for i in range(collected)], "original"
+            # What collecting cut has no return to be compared with.
+            episodes, agent = [_Episode(900, whole=False), *map(_Episode, range(collected))], "original"
 
         self.space, self.home = _Space, Path("race")
 
     @property
     def left(self) -> int:
         return self.budget - sum(self.spent.values())
+
+    given = Track.given
 
     def mark(self, *parts: Any) -> str:
         return repr(parts)
@@ -162,7 +166,7 @@ def test_pairs_are_played_until_what_is_kept_for_them_is_spent(
     monkeypatch.setattr(Finals, "path", lambda self, who: Path(who))
     returns = test.pairs()
     assert played == pairs
-    assert len(test.seeds) == len(set(test.seeds)) == sum(pairs)
+    assert len(test.seeds) == len(set(test.seeds)) == sum(pairs) and 900 not in test.seeds
     assert returns == {"finalist": [9.0] * sum(pairs), "original": [5.0] * sum(pairs)}
     assert track.left >= track.reserve.other  # the other mode has what was kept for it
     assert affordable(track, 0, 1, finals.MOST_PAIRS - sum(pairs)) == 0  # type: ignore[arg-type]

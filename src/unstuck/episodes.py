@@ -153,6 +153,11 @@ class Episode:
         """'terminated', 'truncated' (time limit) or 'cut' (collection stopped)."""
         return "terminated" if self.terminated else "truncated" if self.truncated else "cut"
 
+    @property
+    def whole(self) -> bool:
+        """Whether the task ended it, so that its return may be compared with others'."""
+        return self.ending != "cut"
+
     def observation(self, step: int) -> Any:
         """The raw observation s_step (0 ≤ step ≤ T) without a batch axis."""
         if isinstance(self.observations, dict):

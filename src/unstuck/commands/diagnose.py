@@ -109,7 +109,7 @@ def _show(finding: Finding, console: Console) -> None:
     if finding.limit:
         line.append(f"  (suspicious {finding.limit}; {finding.source})", style="dim")
     console.print(line)
-    text = Text(finding.meaning)
+    text = Text(f"{finding.meaning} {finding.aside}".rstrip())
     if finding.remedy:
         text.append(f"\n→ {finding.remedy}", style="cyan")
     console.print(Padding(text, (0, 0, 0, 2)))

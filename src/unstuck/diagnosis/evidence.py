@@ -110,6 +110,8 @@ class Evidence:
     shadow_note: str = ""
     time_limit: int | None = None
     reference: Reference | None = None
+    action_names: tuple[str, ...] = ()
+    """Of discrete actions; () where they are not known by name."""
 
     @cached_property
     def gamma(self) -> float:
@@ -118,7 +120,7 @@ class Evidence:
 
     def returns(self, deterministic: bool | None = None) -> Array:
         """Returns of the episodes that were not cut, in one mode or in both."""
-        chosen = [r for r in self.rollouts if deterministic in (None, r.deterministic)]
+        chosen = [r for r in self.rollouts if deterministic in (None, r.deterministic) and not r.cut]
         return np.array([r.total for r in chosen])
 
     @cached_property

@@ -101,6 +101,7 @@ def gather(workspace: Workspace, *, trunk: LearningCurve | None = None) -> Evide
             room -= size
     states = sample.states()
     env = workspace.make_env()
+    action = workspace.describer.card.action
     try:
         spec = env.spec
         observation_space, action_space = seen_space(env.observation_space), env.action_space
@@ -122,6 +123,7 @@ def gather(workspace: Workspace, *, trunk: LearningCurve | None = None) -> Evide
         trunk=trunk is not None, shadow=update,
         shadow_note=note, time_limit=spec.max_episode_steps if spec else None,
         reference=reference_for(config.task.env, on_policy=on_policy, solved=_threshold(spec)),
+        action_names=action.names if action.kind == "discrete" else (),
     )  # fmt: skip
 
 

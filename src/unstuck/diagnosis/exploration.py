@@ -166,9 +166,10 @@ def same_action(evidence: Evidence) -> Finding | None:
     actions = np.concatenate([r.actions for r in chosen])
     if len(actions) < 20:
         return None
-    space = evidence.action_space
+    space, aside = evidence.action_space, ""
     if isinstance(space, spaces.Discrete):
         values, counts = np.unique(actions, return_counts=True)
+        aside = _named(evidence, int(values[counts.argmax()]))
         share = float(counts.max() / counts.sum())
         found, threshold, side, unit = share > SAME, SAME, "above", "of the steps are one action"
         what = f"Action {values[counts.argmax()]} is taken in {share:.1%} of the steps when it takes the most likely"
@@ -188,9 +189,16 @@ def same_action(evidence: Evidence) -> Finding | None:
         name="same-action", value=share, unit=unit, status="fault" if found else "ok", threshold=threshold,
         side=side, source=CALIBRATED,  # type: ignore[arg-type]
         meaning=f"{what}: the policy does not look at where it is." if found else "Actions depend on the state.",
+        aside=aside if found else "",
         remedy="The policy has collapsed: train afresh, or guide it where another action pays." if found else "",
         treatments=("guidance", "afresh") if found else (),
     )  # fmt: skip
+
+
+def _named(evidence: Evidence, action: int) -> str:
+    names = evidence.action_names
+    known = 0 <= action < len(names) and names[action] != f"action_{action}"
+    return f"(Action {action} is “{names[action]}”.)" if known else ""
 
 
 def modes(evidence: Evidence) -> Finding | None:

@@ -1,7 +1,8 @@
 """Whether the networks can still learn: saturated and dormant units, rank of the features.
 
-A freshly initialised network of the same shape, at the same states, is the yardstick for ranks: a task with two
-observed numbers has features of low rank in any network.
+A freshly initialised network of the same shape, at the same states, is the yardstick for ranks and for dormant units: a
+task with two observed numbers has features of low rank in any network, and of a CNN's last layer half the units are
+silent at the start, because frames of a game look alike.
 """
 
 from __future__ import annotations
@@ -80,24 +81,36 @@ def saturated_units(evidence: Evidence) -> Finding | None:
 
 
 def dormant_units(evidence: Evidence) -> Finding | None:
-    """Units that hardly answer to any state."""
+    """Units that hardly answer to any state, though they would in a fresh network."""
     layers = list(evidence.layers)
     if not layers:
         return None
-    share, layer = _worst(layers, lambda x: dormant_share(x.outputs), high=True)
+    lost, layer = _worst(layers, _lost, high=True)
+    share, fresh = dormant_share(layer.outputs), dormant_share(layer.fresh)
     threshold = DORMANT if evidence.on_policy else DORMANT_OFF_POLICY
-    bad = share > threshold
+    bad = lost > threshold
+    if bad:
+        meaning = f"In {_where(layer)}, many are silent in all states: the network has lost part of its capacity."
+    elif share > threshold:
+        meaning = f"In {_where(layer)}, as many are silent as in a fresh network at the same states ({fresh:.2g})."
+    else:
+        meaning = f"Nearly all units answer to states (fewest in {_where(layer)})."
     return Finding(
         name="dormant-units", value=share, unit="of a layer's units", status="fault" if bad else "ok",
         threshold=threshold, source=f"definition: Sokar et al. 2023, τ = {TAU}; threshold {CALIBRATED}",
-        meaning=(
-            f"In {_where(layer)}, many are silent in all states: the network has lost part of its capacity."
-            if bad
-            else f"Nearly all units answer to states (fewest in {_where(layer)})."
-        ),
+        meaning=meaning,
+        aside=f"All {layer.outputs.shape[1]} are: neither signal nor gradient passes this layer."
+        if bad and share == 1.0
+        else "",
         remedy="Shrink and perturb, or transplant into a fresh network." if bad else "",
         treatments=("shrink-and-perturb", "transplant", "afresh") if bad else (),
     )  # fmt: skip
+
+
+def _lost(layer: Layer) -> float:
+    """Of the units that answer in a fresh network, the share that is dormant; negative where fewer are than there."""
+    fresh = dormant_share(layer.fresh)
+    return (dormant_share(layer.outputs) - fresh) / (1.0 - fresh) if fresh < 1.0 else 0.0
 
 
 def feature_rank(evidence: Evidence) -> Finding | None:
@@ -109,11 +122,12 @@ def feature_rank(evidence: Evidence) -> Finding | None:
     share, layer = _worst(layers, lambda x: ranks[x.name][0] / ranks[x.name][1], high=False)
     now, fresh = ranks[layer.name]
     bad = share < RANK
+    told = "States are told apart." if np.ptp(layer.outputs, axis=0).any() else "It is the same in all states."
     return Finding(
         name="feature-rank", value=share, unit="of a fresh network's effective rank", status="fault" if bad else "ok",
         threshold=RANK, side="below", source=f"effective rank: Roy and Vetterli 2007; threshold {CALIBRATED}",
         meaning=f"{_where(layer)[0].upper()}{_where(layer)[1:]}: effective rank {now:.3g}, fresh {fresh:.3g}. "
-        + ("States look alike to it, so it cannot answer to them differently." if bad else "States are told apart."),
+        + ("States look alike to it, so it cannot answer to them differently." if bad else told),
         remedy="Shrink and perturb, or a fresh network: transplant, afresh." if bad else "",
         treatments=("shrink-and-perturb", "transplant", "afresh") if bad else (),
     )  # fmt: skip

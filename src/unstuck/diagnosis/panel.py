@@ -52,6 +52,8 @@ class Finding(_Frozen):
     """Where the threshold comes from."""
     meaning: str
     """What the value says of this agent, in plain sentences."""
+    aside: str = ""
+    """A further sentence for people. Prompts leave it out, so that replies that were recorded go on to answer them."""
     remedy: str = ""
     """What to do about it; '' where nothing is wrong."""
     treatments: tuple[Treatment, ...] = ()

@@ -50,11 +50,11 @@ def shadow_update(
             lambda are the agent's own.
         value_scale: unit of the task's reward in the critic's, as in `Episode.signals`.
     """
+    if not isinstance(observation_space, (spaces.Box, spaces.Discrete)) or len(observation_space.shape or ()) > 2:
+        return None, "Left out where observations are images or dictionaries"
     chosen = [e for e in episodes if not e.deterministic]
     if not chosen:
-        return None, "there are no sampled episodes, or their observations are too large"
-    if not isinstance(observation_space, (spaces.Box, spaces.Discrete)) or len(observation_space.shape or ()) > 2:
-        return None, "observations are images or dictionaries"
+        return None, "There are no sampled episodes, or their observations are too large"
     import torch
     from stable_baselines3.common.logger import Logger
     from stable_baselines3.common.vec_env import DummyVecEnv
@@ -108,7 +108,7 @@ def _batch(agent: Agent, model: Any, episodes: Sequence[Episode], scale: float) 
             acts = torch.as_tensor(raw)
             log_probs = model.policy.get_distribution(tensor[:-1]).log_prob(acts).numpy()
         rewards = np.asarray(episode.rewards, dtype=np.float64) / scale
-        if episode.truncated and not episode.terminated:
+        if not episode.terminated:
             rewards[-1] += model.gamma * values[-1]  # as SB3: what follows a time limit is the critic's word
         t = min(room, len(episode))
         rows += [(seen[i], raw[i], rewards[i], i == 0, values[i], log_probs[i]) for i in range(t)]

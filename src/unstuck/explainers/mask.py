@@ -13,7 +13,7 @@ from unstuck.explainers import Explainer, Explanation
 from unstuck.explainers.base import evidence_at
 from unstuck.guidance import Advice, Guidance, Near, Provenance, scales_from
 from unstuck.masknet import MASK_FILE, Blinding, Objective, load_mask, save_mask, train_mask
-from unstuck.views import peaks, reward_scale, views_of
+from unstuck.views import peaks, reward_scale, views_of, whole_of
 
 RADIUS = 0.15
 APART = 20
@@ -44,7 +44,7 @@ class _MaskExplainer(Explainer):
         blinding = Blinding(
             self.objective,
             **self.blinding(),
-            agent_return=float(np.mean([v.total_reward for v in sampled])),
+            agent_return=float(np.mean([v.total_reward for v in whole_of(sampled)])),
             agent_length=float(np.mean([len(v) for v in sampled])),
         )
         model, facts = train_mask(self.space, blinding, self.settings.mask_steps, self.settings.seed)

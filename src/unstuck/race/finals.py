@@ -104,7 +104,7 @@ class Finals:
             track, kept = self.track, self.track.reserve
             shares, most, given = len(kept.shares), kept.sampled, None
             if who == "original":  # the last who may be handed over, so what is left is left for it
-                given = [e.total_reward for e in track.space.episodes if not e.deterministic]
+                given = list(track.given("sampled").values())
                 shares, most = shares - (len(given) > 1), MOST_SAMPLED if kept.sampled else 0
             count = min(most, track.left // (max(1, shares) * track.episode))
             self.quiet[who] = quieted(track, who, self.path(who), count=count, given=given)
@@ -115,7 +115,7 @@ class Finals:
         unless it is the finalist. As many as can be paid for, by how long episodes may be, and then as many more as
         these left room for: whatever they returned, so that the test stays one test."""
         track, mode = self.track, self.track.config.mode
-        known = {e.seed: e.total_reward for e in track.space.episodes if e.deterministic == (mode == MODES[0])}
+        known = track.given(mode)
         extra = [first_of(TEST_SEED, track.seed) + i for i in range(MOST_PAIRS)]
         order = [*known, *extra][:MOST_PAIRS]
         held = self.quiet.get("finalist")
@@ -155,7 +155,7 @@ class Finals:
         """Its returns in the other mode, as it would be handed over, or as it is if it would not."""
         track, mode = self.track, self._other
         if who == "original" and "original" not in self.quiet:
-            return [e.total_reward for e in track.space.episodes if e.deterministic == (mode == MODES[0])]
+            return list(track.given(mode).values())
         held = self.quiet.get(who)
         if held is not None and mode != MODES[0]:
             return list(held.sampled)

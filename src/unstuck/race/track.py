@@ -16,7 +16,7 @@ from unstuck.race.legs import Leg, curve_of
 from unstuck.race.reserve import LONG, Reserve, reserve
 from unstuck.race.schedule import FEWEST, RISE, Curve, climbs, forecast, rank, slope_of
 from unstuck.race.spread import together
-from unstuck.results import LADDER, MODES, Charges, Ladder
+from unstuck.results import LADDER, MODES, Charges, Ladder, Mode
 from unstuck.rollout import first_of, time_limit
 from unstuck.run import Run, digest
 from unstuck.workspace import Workspace
@@ -160,10 +160,16 @@ class Track:
 
     # ------------------------------------------------------------------------------------------------ the numbers
 
+    def given(self, mode: Mode) -> dict[int, float]:
+        """Seed → return of the collected episodes in a mode; without those that collecting cut."""
+        return {e.seed: e.total_reward for e in self.space.episodes if e.whole and e.deterministic == (mode == MODES[0])}
+
     @cached_property
     def before(self) -> tuple[float, float]:
-        """Mean return of the agent as it was given, in its collected episodes, and its standard error."""
-        returns = [e.total_reward for e in self.space.episodes if e.deterministic == (self.config.mode == MODES[0])]
+        """Mean return of the agent as it was given, in its collected episodes, and its standard error; of the other
+        mode where no episode of the mode was whole."""
+        modes = sorted(MODES, key=lambda mode: mode != self.config.mode)
+        returns = next(held for mode in modes if (held := list(self.given(mode).values())))
         return float(np.mean(returns)), float(np.std(returns) / np.sqrt(max(1, len(returns) - 1)))
 
     @property

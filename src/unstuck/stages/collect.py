@@ -67,14 +67,16 @@ def collect(run: Run, progress: Progress | None = None) -> EpisodeSet:
     snapshotter = space.snapshotter
     with run.stage("collect", mark) as draft, progress.task("collect", config.episodes) as bar:
         episodes = EpisodeSet(draft.folder)
-        returns: dict[int, float] = {}
+        returns: dict[int, float | None] = {}
+        """None of those that were cut."""
         envs = [space.make_env() for _ in range(min(8, (config.episodes + 1) // 2))]
         size = _size(envs[0], snapshotter)
         for deterministic in (True, False):
             count = config.episodes // 2 if deterministic else config.episodes - config.episodes // 2
             first = config.seed + (0 if deterministic else config.episodes // 2)
             allowed = config.max_steps // 2 if deterministic else config.max_steps - draft.env_steps
-            counter = _Counter(allowed)
+            endless = time_limit(envs[0]) is None
+            counter = _Counter(allowed, config.max_steps if deterministic and endless else None)
             # Fewer environments than the step limit has room for, so that it can stop new episodes in time.
             used = envs[: max(1, min(len(envs), allowed // (time_limit(envs[0]) or 1000)))]
             used = used[: _room(size, min(allowed, time_limit(envs[0]) or allowed))]
@@ -93,10 +95,11 @@ def collect(run: Run, progress: Progress | None = None) -> EpisodeSet:
             )
             for trace in traces:
                 draft.facts["cut"] = draft.facts.get("cut", 0) + trace.cut
+                counter.ended(len(trace))
                 # Seeds are begun in their order, and what is begun is finished.
                 index = begun + trace.seed - first
                 episodes.add(_episode(trace, index, deterministic, space.actor, _gamma(space), _value_scale(space)))
-                returns[index] = round(trace.total_reward, 3)
+                returns[index] = None if trace.cut else round(trace.total_reward, 3)
                 trace.forget()
                 bar.advance()
             draft.env_steps += counter.taken
@@ -109,11 +112,15 @@ def collect(run: Run, progress: Progress | None = None) -> EpisodeSet:
         if cut == len(returns):
             raise TaskError(_endless(run, cut))
         draft.facts = {"deterministic": [], "sampled": [], "snapshots": snapshotter.name}
-        for index in sorted(returns):
-            draft.facts["deterministic" if index < split else "sampled"].append(returns[index])
+        for index, held in sorted(returns.items()):
+            if held is not None:
+                draft.facts["deterministic" if index < split else "sampled"].append(held)
     if cut:
-        task = run.config.task.env
-        progress.say(f"collect: {cut} episodes did not end by themselves and were cut; {task}: {LIMIT_HINT}")
+        what = "1 episode was cut, and its return does" if cut == 1 else f"{cut} episodes were cut, and their returns do"
+        progress.say(
+            f"collect: {what} not count, because the {config.max_steps:,} steps of --collect.max-steps were taken: "
+            f"raise it, or if episodes of {run.config.task.env} may never end, {LIMIT_HINT}"
+        )
     _diagnose(run, progress)
     return Workspace(run).episodes
 
@@ -149,15 +156,29 @@ def _diagnose(run: Run, progress: Progress) -> None:
 
 
 class _Counter:
-    """Environment steps taken, and how many may be."""
+    """Environment steps taken, and how many may be.
 
-    def __init__(self, allowed: int):
-        self.taken, self._allowed = 0, allowed
+    Args:
+        allowed: steps after which no episode is begun.
+        total: steps of both modes, where the other is still to come and episodes have no limit: one that would leave it
+            less than such an episode is not begun either, because that would be cut to no use.
+    """
+
+    def __init__(self, allowed: int, total: int | None = None):
+        self.taken, self._allowed, self._total = 0, allowed, total
+        self._lengths: list[int] = []
 
     def add(self, steps: int) -> None:
         self.taken += steps
 
+    def ended(self, length: int) -> None:
+        self._lengths.append(length)
+
     def has_room(self) -> bool:
+        if self._total is not None and self._lengths:
+            usual = sum(self._lengths) // len(self._lengths)
+            if self.taken + 2 * usual > self._total:
+                return False
         return self.taken < self._allowed
 
 
@@ -192,7 +213,7 @@ def _episode(trace: Trace, index: int, deterministic: bool, actor: Policy, gamma
         actions=actions,
         rewards=rewards,
         terminated=trace.terminated,
-        truncated=trace.truncated,
+        truncated=trace.truncated and not trace.cut,
         signals=signals,
         snapshots=as_snapshots(trace.snapshots) if trace.snapshots else None,
         reward_parts=_parts_of(rewards, trace.reward_parts),

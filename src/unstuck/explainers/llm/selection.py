@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unstuck.explainers.llm.facts import BLOCKS
-from unstuck.views import View, peaks
+from unstuck.views import View, peaks, whole_of
 
 ALIKE = 0.03
 """Episodes whose parts differ by less than this, as a mean over variables in units of their 5 to 95 % range, go
@@ -43,10 +43,16 @@ def _merit(v: View) -> tuple[float, float, int]:
     return round(v.total_reward, 6), 0.0 if v.value is None else round(float(v.value.max()), 4), -v.index
 
 
+def _ranked(views: Sequence[View]) -> list[View]:
+    """The best first. What collecting cut is neither good nor bad: it is left out where two others are there."""
+    whole = whole_of(views)
+    return sorted(whole if len(whole) > 1 else views, key=_merit, reverse=True)
+
+
 def three(views: Sequence[View]) -> list[tuple[str, View]]:
     """Best, median and worst episode, with one deterministic and one sampled among them where both exist; all of them
     if there are at most three."""
-    order = sorted(views, key=_merit, reverse=True)
+    order = _ranked(views)
     if len(order) == 1:
         return [("EPISODE", order[0])]
     if len(order) == 2:
@@ -63,7 +69,7 @@ def three(views: Sequence[View]) -> list[tuple[str, View]]:
 def five(views: Sequence[View], ranges: Ranges) -> list[tuple[str, View]]:
     """Best, worst and up to three between them, which are near the quartiles and go unlike those shown already; a mode
     that is missing among them comes first."""
-    order = sorted(views, key=_merit, reverse=True)
+    order = _ranked(views)
     if len(order) <= 2:
         return three(views)
     last = len(order) - 1

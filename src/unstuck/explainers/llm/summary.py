@@ -28,7 +28,7 @@ from unstuck.explainers.llm.facts import (
 from unstuck.explainers.llm.policy_facts import exploration_words, part_names, part_words
 from unstuck.explainers.llm.selection import SELECTIONS, ranges_of
 from unstuck.tasks.card import ActionSpec, TaskCard
-from unstuck.views import DROP_SPAN, View, peaks, reward_scale, same_returns
+from unstuck.views import DROP_SPAN, View, peaks, reward_scale, same_returns, whole_of
 
 
 class Summary:
@@ -173,8 +173,8 @@ def _of(views: Sequence[View], mode: str) -> list[View]:
 
 
 def _mode_facts(mode: str, those: Sequence[View], spec: ActionSpec) -> ModeFacts:
-    returns = np.array([v.total_reward for v in those])
-    lengths = np.array([len(v) for v in those])
+    returns = np.array([v.total_reward for v in whole_of(those)])
+    lengths = np.array([len(v) for v in whole_of(those)])
     counts = [(sum(v.ending == e for v in those), words) for e, words in ENDINGS.items()]
     actions = np.concatenate([_two_d(v.actions) for v in those])
     if spec.kind == "discrete":

@@ -39,7 +39,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
 
 def _finding(finding: Finding) -> dict[str, str]:
     css, word = _STATUS[finding.status]
-    named = ("label", "shown", "limit", "meaning", "remedy", "source")
+    named = ("label", "shown", "limit", "meaning", "aside", "remedy", "source")
     return {"css": css, "word": word} | {name: getattr(finding, name) for name in named}
 
 
