@@ -135,7 +135,8 @@ def test_dormant_units():
     assert network.dormant_units(evidence(layers=(layer(alive, kind="ReLU"),))).status == "ok"
     dead = network.dormant_units(evidence(layers=(layer(np.zeros((300, 32)), kind="ReLU"),)))
     assert dead.aside == "All 32 are: neither signal nor gradient passes this layer."
-    assert dead.aside not in dead.as_text() and not found.aside
+    assert dead.aside not in dead.as_text()
+    assert not found.aside
 
 
 def test_units_that_are_silent_in_a_fresh_network_too_are_not_lost():
@@ -144,7 +145,8 @@ def test_units_that_are_silent_in_a_fresh_network_too_are_not_lost():
     half[:, :16] = 0.0
     begun = replace(layer(half, kind="ReLU"), fresh=half.astype(np.float32))
     found = network.dormant_units(evidence(layers=(begun,)))
-    assert (found.status, found.value) == ("ok", 0.5) and "as in a fresh network" in found.meaning
+    assert (found.status, found.value) == ("ok", 0.5)
+    assert "as in a fresh network" in found.meaning
     worse = half.copy()
     worse[:, 16:24] = 0.0
     lost = replace(begun, outputs=worse.astype(np.float32))

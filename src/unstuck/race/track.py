@@ -162,7 +162,8 @@ class Track:
 
     def given(self, mode: Mode) -> dict[int, float]:
         """Seed → return of the collected episodes in a mode; without those that collecting cut."""
-        return {e.seed: e.total_reward for e in self.space.episodes if e.whole and e.deterministic == (mode == MODES[0])}
+        those = [e for e in self.space.episodes if e.deterministic == (mode == MODES[0])]
+        return {e.seed: e.total_reward for e in those if e.whole}
 
     @cached_property
     def before(self) -> tuple[float, float]:

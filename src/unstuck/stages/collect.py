@@ -116,10 +116,10 @@ def collect(run: Run, progress: Progress | None = None) -> EpisodeSet:
             if held is not None:
                 draft.facts["deterministic" if index < split else "sampled"].append(held)
     if cut:
-        what = "1 episode was cut, and its return does" if cut == 1 else f"{cut} episodes were cut, and their returns do"
         progress.say(
-            f"collect: {what} not count, because the {config.max_steps:,} steps of --collect.max-steps were taken: "
-            f"raise it, or if episodes of {run.config.task.env} may never end, {LIMIT_HINT}"
+            f"collect: {cut} of {len(returns)} episodes cut, because the {config.max_steps:,} steps of "
+            "--collect.max-steps were taken; no return of theirs counts. Raise it, or if episodes of "
+            f"{run.config.task.env} may never end, {LIMIT_HINT}"
         )
     _diagnose(run, progress)
     return Workspace(run).episodes
