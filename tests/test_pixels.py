@@ -259,8 +259,9 @@ def test_changes_are_those_of_a_step_and_nothing_at_the_start() -> None:
     assert changes.any()
 
 
-def test_a_ball_of_breakout_lands_where_it_is_said_to() -> None:
-    env = make_env(BREAKOUT)
+@pytest.mark.parametrize("skip", [1, 2])
+def test_a_ball_of_breakout_lands_where_it_is_said_to(skip: int) -> None:
+    env = make_env(BREAKOUT, {"frameskip": skip})
     describer = describer_for(env)
     column = {name: i for i, name in enumerate(describer.card.variable_names)}
     obs, _ = env.reset(seed=1)

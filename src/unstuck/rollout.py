@@ -14,6 +14,7 @@ from unstuck.branching.lockstep import Row, advance
 from unstuck.robots import together
 from unstuck.snapshots import reset_exactly
 from unstuck.tasks import guarded
+from unstuck.tasks.atari import TRAINED_REWARD
 from unstuck.tasks.guarded import Place, name_of
 
 if TYPE_CHECKING:
@@ -166,5 +167,6 @@ def run_episodes(
 def _is_part(name: Any, value: Any) -> bool:
     return (
         isinstance(name, str) and name.startswith("reward_") and len(name) <= 40 and name.isidentifier()
+        and name != TRAINED_REWARD
         and isinstance(value, int | float | np.number) and bool(np.isfinite(value))
     )  # fmt: skip

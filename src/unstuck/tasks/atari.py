@@ -113,6 +113,25 @@ def seen_as(env_id: str, shape: tuple[int, ...] | None) -> dict[str, Any]:
     return sb3 | more | ({"screen_size": shape[1]} if shape[1] != WRAPPED["screen_size"] else {})
 
 
+def frames_in_a_step(env: Any) -> int:
+    """How many frames of the emulator a step of an environment made here is."""
+    count, layer = 1, env
+    while isinstance(layer, gym.Wrapper):
+        if isinstance(layer, StickySkip) or type(layer).__name__ == "MaxAndSkipEnv":
+            count *= int(layer._skip)
+        layer = layer.env
+    return count
+
+
+def clips(env: Any) -> bool:
+    """Whether a learner is given clipped rewards."""
+    while isinstance(env, gym.Wrapper):
+        if type(env).__name__ == "ClipRewardEnv":
+            return True
+        env = env.env
+    return False
+
+
 def notes_on(env_id: str, env_kwargs: Mapping[str, Any]) -> list[str]:
     """What a user should know of how a game is shown and paid, in words."""
     if not takes_frames(env_id, env_kwargs):
@@ -128,6 +147,13 @@ def notes_on(env_id: str, env_kwargs: Mapping[str, Any]) -> list[str]:
             f"{env_id} holds each action for {skip} frames and AtariWrapper for {wrapped} of these, {skip * wrapped} "
             "in all, as Stable-Baselines3's make_atari_env has it; if the agent was trained otherwise: "
             """--env-kwargs '{"frameskip": 1}'"""
+        )
+    from unstuck.tasks.atari_games import known_by_id
+
+    if not known_by_id(env_id) and env_kwargs.get("objects", True):
+        told.append(
+            f"the objects of {env_id} are not known by name: a coach is told the brightness of the screen in 4 x 4 "
+            "patches, on which few rules can be built; a model that takes pictures sees more with --llm.frames 5"
         )
     return told
 

@@ -22,6 +22,7 @@ from unstuck.tasks.atari import (
     OBJECTS,
     SCALE,
     SHIFT,
+    frames_in_a_step,
     objects_of,
 )
 from unstuck.tasks.atari_games import PIXELS, rams
@@ -50,11 +51,13 @@ class PongDescriber:
 
     card: TaskCard
     look: Look
+    per_step: int = FRAME_SKIP
+    """Frames of the emulator in a step."""
 
     def variables(self, obs: Obs) -> np.ndarray:
         """(N, *obs_shape) → (N, V) float64."""
         seen = self.look(obs if isinstance(obs, Mapping) else np.asarray(obs))
-        return np.column_stack([seen, _derived(seen)])
+        return np.column_stack([seen, _derived(seen, self.per_step)])
 
 
 def pong(env: Any) -> PongDescriber | None:
@@ -86,7 +89,7 @@ def pong(env: Any) -> PongDescriber | None:
         "farther from its middle a paddle hits the ball, the steeper and faster the ball goes back."
         + ("" if look in (_look_objects, _look_ram) else PIXELS if look is _look_beside else _INEXACT),
     )  # fmt: skip
-    return PongDescriber(card, look)
+    return PongDescriber(card, look, frames_in_a_step(env))
 
 
 def _variables(still: bool, given: bool) -> list[Variable]:
@@ -133,7 +136,7 @@ def _actions(env: Any) -> ActionSpec:
     return discrete(**texts)
 
 
-def _derived(seen: np.ndarray) -> np.ndarray:
+def _derived(seen: np.ndarray, per_step: int) -> np.ndarray:
     """(N, 7) → (N, 5)."""
     in_play, x, y, dx, dy, player, _ = seen.T
     approaching = (in_play > 0) & (dx > 0.2) & (x < PLAYER_X)
@@ -141,7 +144,7 @@ def _derived(seen: np.ndarray) -> np.ndarray:
     landing = np.where(approaching, _bounce(y + dy * frames), CENTRE_Y)
     return np.column_stack([
         approaching, np.where(in_play > 0, y - player, 0.0), landing,
-        np.where(approaching, landing - player, 0.0), np.minimum(frames / FRAME_SKIP, 300),
+        np.where(approaching, landing - player, 0.0), np.minimum(frames / per_step, 300),
     ])  # fmt: skip
 
 
