@@ -115,10 +115,11 @@ def seen_as(env_id: str, shape: tuple[int, ...] | None) -> dict[str, Any]:
 
 def frames_in_a_step(env: Any) -> int:
     """How many frames of the emulator a step of an environment made here is."""
-    count, layer = 1, env
+    count = 1
+    layer: Any = env
     while isinstance(layer, gym.Wrapper):
         if isinstance(layer, StickySkip) or type(layer).__name__ == "MaxAndSkipEnv":
-            count *= int(layer._skip)
+            count *= int(layer._skip)  # type: ignore[attr-defined]
         layer = layer.env
     return count
 

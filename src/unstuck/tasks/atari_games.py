@@ -194,7 +194,8 @@ GAMES: Mapping[str, Game] = {
         termination="Ends after about two minutes, however many crossings there were.",
         notes=f"{_AXES} The chicken stays at x = {CHICKEN_X:g} and only goes up and down. Lanes are numbered from "
         "below, each 16 high. A car is 8 wide, the chicken 7: they meet where their x differ by less than 8. Cars of "
-        "lanes 1 to 5 drive right, those of 6 to 10 left, at 0.2, 0.25, 0.33, 0.5 and 1 px/frame, fastest in the middle.",
+        "lanes 1 to 5 drive right, those of 6 to 10 left, at 0.2, 0.25, 0.33, 0.5 and 1 px/frame, fastest in the "
+        "middle.",
         bytes=(
             Byte("chicken_y", 14, "188 = on the lower pavement; up is less", 196.5, -1.0, low=0, high=200),
             *(Byte(f"car_{i}_x", 118 - i, f"the car of lane {i}", 160.5, -1.0, low=0, high=160, wraps=160.0)
