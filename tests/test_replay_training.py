@@ -341,6 +341,15 @@ def test_gradient_steps_for_each_step_are_the_agents_own(freq, gradient, n_envs,
     assert cadence(agent, ReplaySettings(n_envs=n_envs)) == expected
 
 
+def test_an_agent_that_was_trained_in_several_environments_goes_on_at_its_pace(runs):
+    """Its file counts steps of all of them together, so one that was saved here goes on as it was trained."""
+    agent = load_agent(runs("SAC").agent_path)
+    stored = {**agent.hyperparameters, "train_freq": 8, "gradient_steps": 32, "n_envs": 4}
+    agent = replace(agent, hyperparameters=stored)
+    assert cadence(agent, ReplaySettings(n_envs=4)) == (8, 32)
+    assert cadence(agent, ReplaySettings(n_envs=2)) == (16, 32)
+
+
 def test_sac_goes_on_with_the_entropy_it_had_come_to(runs, tmp_path):
     run = runs("SAC")
     one = learner(run, tmp_path / "a", stop=100)

@@ -297,7 +297,8 @@ class EvaluateConfig(_Config):
 
 
 TREATMENTS = (
-    "continue", "transplant", "small-batches", "shrink-and-perturb", "afresh", "thaw", "short-episodes", "guidance",
+    "continue", "transplant", "small-batches", "shrink-and-perturb", "afresh", "sac", "thaw", "short-episodes",
+    "guidance",
 )  # fmt: skip
 """What may be done to an agent in a race."""
 
@@ -309,8 +310,9 @@ class RaceConfig(_Config):
     """No race: one training by the method `unstuck`."""
     treatments: tuple[str, ...] = ()
     """Who races, in the order of what they promise: continue (plain PPO, in every race), transplant, small-batches,
-    shrink-and-perturb, afresh, thaw, short-episodes, guidance; several together as transplant+guidance. Default: by
-    what the diagnosis says and the coach would try. A single one is trained without a contest."""
+    shrink-and-perturb, afresh, sac (begun again with SAC), thaw, short-episodes, guidance; several together as
+    transplant+guidance. Default: by what the diagnosis says and the coach would try. A single one is trained without a
+    contest."""
     mode: Literal["deterministic", "sampled"] = "deterministic"
     """How the agent will be run, and is compared."""
     explore: float = Field(default=0.3, gt=0, lt=1)

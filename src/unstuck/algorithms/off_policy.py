@@ -77,6 +77,11 @@ class OffPolicy(SB3Algorithm):
 
         return ReplayTrainer(self, agent, venv, training)
 
+    def learner_class(self) -> type:
+        """What learns in the place of `model_class`, by the same random numbers: with a property `slow_because`, why
+        torch makes the gradient steps all the same, or None. Here the library's own."""
+        return self.model_class()
+
     @abstractmethod
     def arguments(self, agent: Agent, settings: ReplaySettings) -> dict[str, Any]:
         """Of the learner's class, those that not every algorithm with a replay buffer has."""

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 REPORT_EVERY = 1_000
 """Environment steps between two lines of the learning curve, about."""
+MOST_BETWEEN = 100_000
+"""Environment steps between two updates at most, whatever a file says."""
 WORTH_SAYING = 2.0
 """Gigabytes of a replay buffer from which on it is told of."""
 
@@ -54,6 +56,10 @@ class Replaying(Protocol):
     def tau(self) -> float: ...
 
     def model_class(self) -> type: ...
+
+    def learner_class(self) -> type:
+        """What learns in its place, and why torch makes its gradient steps (`slow_because`), if it does."""
+        ...
 
     def arguments(self, agent: Agent, settings: ReplaySettings) -> dict[str, Any]:
         """Of the learner's class, those that not every algorithm with a replay buffer has."""
@@ -100,8 +106,12 @@ def cadence(agent: Agent, settings: ReplaySettings) -> tuple[int, int]:
     """Steps of the vector environment between two updates, and gradient steps in each: as many gradient steps for each
     environment step as in the agent's own training."""
     stored = agent.hyperparameters
-    freq, gradient = settings.train_freq or stored.get("train_freq"), settings.gradient_steps
-    if not isinstance(freq, int):
+    freq: Any = settings.train_freq
+    if freq is None and isinstance(stored.get("train_freq"), int):
+        beside = int(first(stored.get("n_envs"), 1))  # the file counts steps of its vector environment
+        freq = min(stored["train_freq"] * max(1, beside), MOST_BETWEEN)
+    gradient = settings.gradient_steps
+    if freq is None:
         freq = settings.n_envs  # after whole episodes: how long they are is not known here
         gradient = gradient or freq
     gradient = gradient or int(first(stored.get("gradient_steps"), 1))
@@ -148,7 +158,8 @@ class ReplayTrainer(SB3Trainer):
         until = training.begun + min(settings.learning_starts, training.steps // 10)
         self._critic_until = until + (0 if settings.anew else min(settings.critic_warmup, training.steps // 5))
         try:
-            model = continued(algorithm.model_class())(
+            kind = algorithm.model_class() if training.config.engine == "sb3" else algorithm.learner_class()
+            model = continued(kind)(
                 policy_class(agent), normalized(venv, agent, rewards=True),
                 learning_rate=float(first(settings.learning_rate, stored.get("learning_rate"), algorithm.rate)),
                 batch_size=int(first(settings.batch_size, stored.get("batch_size"), 256)),
@@ -174,6 +185,7 @@ class ReplayTrainer(SB3Trainer):
                 model.sense = sense
             if (part := imitating(sense.parts)) is not None:
                 self.imitation = algorithm.imitation(model, part, training)
+        self.engine = "sb3" if getattr(model, "slow_because", "it is the library's own") else "fast"
 
     def _unscale(self) -> Callable[[np.ndarray], np.ndarray] | None:
         return self.model.policy.unscale_action if hasattr(self.model.action_space, "low") else None

@@ -23,5 +23,10 @@ class SAC(EntropyRegularised):
 
         return SAC
 
+    def learner_class(self) -> type:
+        from unstuck.sac.fast import FastSAC
+
+        return FastSAC
+
     def actor(self, policy: Any, agent: Agent, action_space: spaces.Space, seed: int) -> Policy:
         return SquashedActor(policy, agent.normalization, action_space, seed)

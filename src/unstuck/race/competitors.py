@@ -23,7 +23,7 @@ from unstuck.config import TrainConfig
 from unstuck.errors import RunError
 from unstuck.guide.plan import Plan
 from unstuck.methods import SHORT, SMALL_BATCH
-from unstuck.treatments import States, afresh, shrink_and_perturb, thaw, transplant
+from unstuck.treatments import States, afresh, sac, shrink_and_perturb, thaw, transplant
 
 TRUNK = "continue"
 THAW = 0.3
@@ -117,6 +117,14 @@ _KNOWN = (
         late=True,
     ),
     Treatment(
+        "sac",
+        "an algorithm that learns from all that it has seen, again and again, needs a fraction of PPO's steps",
+        prepare=lambda p: sac(p.agent, p.states, *_spaces(p), seed=p.seed),
+        replay={"anew": True},
+        needs_states=True,
+        late=True,
+    ),
+    Treatment(
         "thaw",
         "without noise nothing new is ever tried: it is raised, and the most likely actions stay the same",
         prepare=_thawed,
@@ -161,7 +169,7 @@ class Competitor:
     @property
     def noisy(self) -> bool:
         """Whether it explores with other noise than the agent."""
-        return any(t.name in ("transplant", "shrink-and-perturb", "afresh", "thaw") for t in self.treatments)
+        return any(t.name in ("transplant", "shrink-and-perturb", "afresh", "sac", "thaw") for t in self.treatments)
 
     @property
     def imitates(self) -> bool:

@@ -1,9 +1,10 @@
 """What may be done to a stuck agent, by name, each with its reason.
 
-A treatment changes the agent before training (transplant, shrink and perturb, afresh, thaw), or what it is trained
-with. Those that change the agent are pure functions: agent in, agent out.
+A treatment changes the agent before training (transplant, shrink and perturb, afresh, sac, thaw), or what it is
+trained with. Those that change the agent are pure functions: agent in, agent out.
 """
 
+from unstuck.treatments.another import can_be_sac, sac
 from unstuck.treatments.fresh import afresh, with_weights
 from unstuck.treatments.noise import quieter, thaw
 from unstuck.treatments.shrink import shrink_and_perturb
@@ -15,9 +16,11 @@ __all__ = [
     "Fit",
     "States",
     "afresh",
+    "can_be_sac",
     "joined",
     "of_episodes",
     "quieter",
+    "sac",
     "shrink_and_perturb",
     "thaw",
     "transplant",

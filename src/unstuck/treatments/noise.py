@@ -51,16 +51,19 @@ def thaw(agent: Agent, action_space: spaces.Space, share: float, probabilities: 
 
 
 def quieter(agent: Agent, action_space: spaces.Space, share: float) -> Agent | None:
-    """The agent with its noise at this share of what it is: the standard deviation of a Gaussian, the temperature of
-    discrete actions. Its most likely actions, and all other weights, stay the same.
+    """The agent with its noise at this share of what it is: the standard deviation of a Gaussian (of SAC's in every
+    state, before the tanh), the temperature of discrete actions. Its most likely actions, and all other weights, stay
+    the same.
 
     Returns:
         None where the noise is of a kind that is not known.
     """
-    if not algorithm_of(agent).on_policy:
-        return None
     weights = dict(agent.state_dict)
-    if "log_std" in weights and isinstance(action_space, spaces.Box):
+    if not algorithm_of(agent).on_policy:
+        if "actor.log_std.bias" not in weights:
+            return None
+        weights["actor.log_std.bias"] = weights["actor.log_std.bias"] + float(np.log(share))
+    elif "log_std" in weights and isinstance(action_space, spaces.Box):
         weights["log_std"] = weights["log_std"] + float(np.log(share))
     elif "action_net.weight" in weights and not isinstance(action_space, spaces.Box):
         for name in ("action_net.weight", "action_net.bias"):

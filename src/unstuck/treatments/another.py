@@ -1,0 +1,67 @@
+"""Beginning again with SAC: an algorithm that learns from a replay buffer needs a fraction of PPO's steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from gymnasium import spaces
+
+from unstuck.agents import Agent
+from unstuck.errors import AgentError
+from unstuck.treatments.fresh import fresh_policy, statistics_of, with_policy
+from unstuck.treatments.states import States
+
+WIDTH = 64
+"""Units in each of two layers: a gradient step then takes less than a millisecond (`unstuck.sac`)."""
+SETTINGS: Mapping[str, float | int | str] = {
+    "learning_rate": 7e-4,  # as RL Zoo has it for such networks
+    "batch_size": 128,
+    "train_freq": 32,
+    "gradient_steps": 32,
+    "tau": 0.005,
+    "ent_coef": "auto",
+}
+CLIP = 1e6
+"""Bound on rescaled observations: none is clipped, because what a better agent sees lies outside of what this one saw."""
+
+
+def can_be_sac(observation_space: spaces.Space, action_space: spaces.Space) -> bool:
+    """Whether observations are a vector of numbers, and actions continuous and bounded."""
+    vector = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 1
+    return vector and isinstance(action_space, spaces.Box) and action_space.is_bounded()
+
+
+def sac(
+    agent: Agent, states: States | None, observation_space: spaces.Space, action_space: spaces.Space, seed: int
+) -> Agent:
+    """An agent of SAC (Haarnoja et al. 2018, arXiv 1812.05905) with new networks for the task of this one, and of it
+    only the discount and the scale of its observations; where it has none, that of the states.
+
+    Raises:
+        AgentError: observations or actions are of a kind that SAC here does not learn from.
+    """
+    if not can_be_sac(observation_space, action_space):
+        raise AgentError(
+            f"{agent.path}: SAC needs a vector of numbers to see and bounded continuous actions, not "
+            f"{observation_space} and {action_space}; leave `sac` out of --race.treatments"
+        )
+    normalization = agent.normalization
+    if (normalization is None or not normalization.norm_obs) and states is not None:
+        normalization = statistics_of(states, observation_space, gamma(agent))
+    if normalization is not None:
+        normalization = replace(normalization, norm_reward=False, clip_obs=CLIP)
+    blank = replace(
+        agent, algorithm="SAC", policy_class_name="MlpPolicy", policy_class=None,
+        policy_kwargs={"net_arch": [WIDTH, WIDTH]}, hyperparameters={**SETTINGS, "gamma": gamma(agent)},
+        tensors={}, observation_space=observation_space, action_space=action_space,
+    )  # fmt: skip
+    policy = fresh_policy(blank, observation_space, action_space, seed)
+    return with_policy(blank, policy, "begun again with SAC: a new network, learning from a replay buffer", normalization)
+
+
+def gamma(agent: Agent) -> float:
+    """The agent's discount."""
+    found = float(agent.hyperparameters.get("gamma") or 0.99)
+    return found if np.isfinite(found) else 0.99
