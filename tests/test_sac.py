@@ -38,7 +38,8 @@ def apart(one: SAC, other: SAC) -> float:
 )  # fmt: skip
 def test_its_weights_are_the_librarys(arguments: dict[str, Any]) -> None:
     fast, slow = learn(FastSAC, **arguments), learn(SAC, **arguments)
-    assert isinstance(fast, FastSAC) and fast.slow_because is None
+    assert isinstance(fast, FastSAC)
+    assert fast.slow_because is None
     assert fast._n_updates == slow._n_updates > 40
     assert apart(fast, slow) < 1e-4
     start = learn(SAC, steps=0, **arguments)
@@ -87,7 +88,8 @@ def test_a_frozen_actor_stays_and_the_critic_learns() -> None:
 )  # fmt: skip
 def test_what_it_cannot_compute_the_library_trains(arguments: dict[str, Any], word: str) -> None:
     model = learn(FastSAC, steps=120, **arguments)
-    assert isinstance(model, FastSAC) and word in (model.slow_because or "")
+    assert isinstance(model, FastSAC)
+    assert word in (model.slow_because or "")
     assert model._n_updates > 0
 
 
@@ -97,7 +99,8 @@ def test_a_loss_that_is_hooked_to_an_optimiser_is_not_passed_over() -> None:
     called = []
     model.actor.optimizer.register_step_pre_hook(lambda *_: called.append(1))
     model.train(3, 32)
-    assert model.slow_because and len(called) == 3
+    assert model.slow_because
+    assert len(called) == 3
 
 
 def test_its_log_is_the_librarys() -> None:

@@ -38,6 +38,8 @@ class Patient:
     observation_space: spaces.Space
     action_space: spaces.Space
     seed: int
+    steps: int = 0
+    """Environment steps of the training that begins."""
     transplanted: Agent | None = None
     """The agent in a new network, if that has been fitted already."""
 
@@ -70,6 +72,8 @@ class Treatment:
     needs_guidance: bool = False
     late: bool = False
     """Begins far below the agent and overtakes late, so that its first steps say little."""
+    quick: bool = False
+    """Of these, one whose first steps do say what it is worth."""
 
 
 def _thawed(patient: Patient) -> Agent:
@@ -119,10 +123,11 @@ _KNOWN = (
     Treatment(
         "sac",
         "an algorithm that learns from all that it has seen, again and again, needs a fraction of PPO's steps",
-        prepare=lambda p: sac(p.agent, p.states, *_spaces(p), seed=p.seed),
+        prepare=lambda p: sac(p.agent, p.states, *_spaces(p), seed=p.seed, steps=p.steps),
         replay={"anew": True},
         needs_states=True,
         late=True,
+        quick=True,
     ),
     Treatment(
         "thaw",
@@ -180,6 +185,11 @@ class Competitor:
     def late(self) -> bool:
         """Whether it begins far below the agent."""
         return any(t.late for t in self.treatments)
+
+    @property
+    def quick(self) -> bool:
+        """Whether, for all that, its first steps say what it is worth."""
+        return any(t.quick for t in self.treatments)
 
     def prepare(self, patient: Patient) -> Agent:
         """The agent as training begins with it."""

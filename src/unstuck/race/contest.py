@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from unstuck.race.entry import Entry
 from unstuck.race.feedback import ROOM, Feedback
-from unstuck.race.schedule import FEWEST, TIMES_SHORTEST, Rungs, climbs, optimistic, plan_rungs
+from unstuck.race.schedule import FEWEST, TIMES_SHORTEST, Rungs, climbs, forecast, optimistic, plan_rungs
 from unstuck.race.track import Track
 
 SHORTEST = 16_000
@@ -22,6 +22,8 @@ FEW = 2
 from the bottom: those need the steps."""
 PATIENCE = 0.25
 """Share of the budget for which each of them is trained before it is judged."""
+QUICK = 12_000
+"""Environment steps for which what is quick is trained before it is judged."""
 ROOMY = 400
 """Episodes for which a budget must be worth, so that what begins from the bottom has time enough whatever was tried
 before it."""
@@ -144,10 +146,10 @@ class Contest:
         other.back()
         return other
 
-    @property
-    def _patience(self) -> int:
+    def _patience(self, quick: bool = False) -> int:
         """Environment steps for which one is trained before it is judged, as far as there is room."""
-        steps = min(max(self.rungs.first, int(PATIENCE * self.track.budget)), self.track.room)
+        most = -(-QUICK // self.track.quantum) * self.track.quantum if quick else int(PATIENCE * self.track.budget)
+        steps = min(most if quick else max(self.rungs.first, most), self.track.room)
         return steps // self.track.quantum * self.track.quantum
 
     def _wait_for(self, base: Entry) -> None:
@@ -156,7 +158,7 @@ class Contest:
         track = self.track
         if not track.long or track.budget >= ROOMY * track.episode or self._moves(base):
             return
-        if (steps := self._patience) > base.trained:
+        if (steps := self._patience()) > base.trained:
             track.train([base], steps)
             track.show(f"{base.name} is given time")
 
@@ -198,18 +200,21 @@ class Contest:
             return base
         heading = track.heading(base)
         for number, entry in enumerate(late):
-            if (steps := self._patience) < track.quantum:
+            quick = entry.competitor.quick
+            if (steps := self._patience(quick)) < track.quantum:
                 entry.out("not tried: there is no room left for it")
                 continue
             track.train([entry], steps)
-            reach = optimistic(track.curve(entry), track.total)
+            # What is quick must show it; for the others all that can be said is whether they may still get there.
+            reach = (forecast if quick else optimistic)(track.curve(entry), track.total)
             if reach >= heading:
                 for other in late[number + 1 :]:
                     other.out(f"not tried: {entry.name} has more to come than {base.name}")
                 base.out(f"heading for {heading:.4g}, {entry.name} has more to come")
                 track.show("from the bottom")
                 return entry
-            entry.out(f"at best heading for {reach:.4g}, {base.name} for {heading:.4g}")
+            at_best = "" if quick else "at best "
+            entry.out(f"{at_best}heading for {reach:.4g}, {base.name} for {heading:.4g}")
             track.show("from the bottom")
         return base
 
@@ -249,10 +254,10 @@ def contest(
     places = rungs.entered - (feedback is not None)
     short = 0 if any(e.competitor.guided for e in early[:places]) else 1
     most_late = MOST_LATE if track.long else short
+    slow = [e for e in late if not e.competitor.quick][:most_late]
+    tried = [e for e in late if e.competitor.quick or e in slow]
     if rungs.first > track.budget // 2:  # there is no room for any rung
-        most_late = 0
-    for entry in [*early[places:], *late[most_late:]]:
+        tried = []
+    for entry in [*early[places:], *(e for e in late if e not in tried)]:
         entry.out("not entered: there is no room for it in this budget")
-    return Contest(
-        track, early[:places], late[:most_late], rungs, trunk_first, feedback, bottom_first, near, early[places:]
-    )
+    return Contest(track, early[:places], tried, rungs, trunk_first, feedback, bottom_first, near, early[places:])

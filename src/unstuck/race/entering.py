@@ -12,6 +12,7 @@ from unstuck.errors import RunError
 from unstuck.guidance import Guidance
 from unstuck.guide.plan import Plan
 from unstuck.race.competitors import TRUNK, Competitor, competitor
+from unstuck.treatments import can_be_sac
 from unstuck.workspace import Workspace
 
 AFRESH_SHARE = 0.2
@@ -19,6 +20,11 @@ AFRESH_SHARE = 0.2
 CLIPPED = ("means-beyond-bounds", "noise-left-by-clipping")
 """Faults with which reward terms cannot act on what the agent does."""
 NEW = "transplant+small-batches"
+REPLAYED = 150_000
+"""Environment steps of a budget up to which SAC is tried unasked: its training takes as many minutes as PPO's takes
+tens of seconds."""
+FAILING = 0.1
+"""Share of episodes that may end early where it is."""
 FAR = 0.5
 """Share of the way to a good agent below which a stuck agent is far from it."""
 
@@ -45,6 +51,9 @@ class Signs:
     """The budget is worth many episodes."""
     distance: float | None = None
     """Share of the way from random play to a good agent; None where that is not known."""
+    replays: bool = False
+    """SAC can learn the task, and the agent's episodes last as long as they may: then it is quick. Where failing ends
+    them, it begins with nothing but short ones (docs/race.md)."""
 
     @property
     def near(self) -> bool:
@@ -111,17 +120,19 @@ def _late(signs: Signs, opinions: Sequence[str] = ()) -> list[str]:
     because with half of it that is learnt again, and the rest goes beyond; or where the agent is far from a good one.
     """
     kept = "transplant+shrink-and-perturb"
+    quick = ["sac"] if signs.replays else []
     if not signs.time_for_anew:
-        return [kept]
+        return [*quick, kept]
     cut = ["short-episodes"] if "short-episodes" in signs.asked else []
     new = "+".join(["afresh", *(opinions[:1] or cut)])
     if opinions and signs.long:
-        return [new, kept]
+        return [*quick, new, kept]
     first = signs.far or 0 < 2 * signs.agent_steps <= signs.budget
     late = [new, kept] if first else [kept, new]
     # To be guided is no wish to begin from the bottom; and on a short budget there is no time to begin with nothing.
     wished = [w for w in signs.wished if w != "guidance" and (signs.long or w != "afresh")]
-    return sorted(late, key=lambda n: min((i for i, w in enumerate(wished) if w in n.split("+")), default=len(wished)))
+    late.sort(key=lambda n: min((i for i, w in enumerate(wished) if w in n.split("+")), default=len(wished)))
+    return [*quick, *late]
 
 
 def signs_of(space: Workspace, guidances: Sequence[Guidance], budget: int, *, long: bool = False) -> Signs:
@@ -134,7 +145,15 @@ def signs_of(space: Workspace, guidances: Sequence[Guidance], budget: int, *, lo
         on_policy=algorithm_of(space.agent).on_policy, guidances=len(guidances),
         agent_steps=int(space.agent.hyperparameters.get("num_timesteps") or 0), budget=budget, long=long,
         distance=share_of_the_way(panel),
+        replays=0 < budget <= REPLAYED and can_be_sac(*space.spaces) and _whole(space),
     )  # fmt: skip
+
+
+def _whole(space: Workspace) -> bool:
+    """Whether next to none of the collected episodes was ended by the task itself."""
+    if "collect" not in space.run.manifest.stages or not space.episodes:
+        return False
+    return sum(e.terminated for e in space.episodes) <= FAILING * len(space.episodes)
 
 
 def share_of_the_way(panel: Panel) -> float | None:

@@ -100,7 +100,7 @@ def _train(leg: Leg, draft: Path) -> dict[str, Any]:
         before = Path(leg.home) / leg.name / str(leg.begin)
         agent, resume = load_agent(before / "agent.zip"), before / SUSPENDED
     else:
-        agent = competitor(leg.name).prepare(patient(space, Path(leg.home), leg.seed))
+        agent = competitor(leg.name).prepare(patient(space, Path(leg.home), leg.seed, leg.total))
     learner = Learner(
         space, leg.config, leg.plan, leg.guidance, leg.seed, leg.total, draft,
         agent=agent, stop=leg.stop, resume=resume,
@@ -114,14 +114,16 @@ def _train(leg: Leg, draft: Path) -> dict[str, Any]:
     return {**found, "taken": outcome["trained"] - leg.begin, "returns": returns, "judged": steps, **more}
 
 
-def patient(space: Workspace, home: Path, seed: int) -> Patient:
+def patient(space: Workspace, home: Path, seed: int, steps: int = 0) -> Patient:
     """The agent, and the states that were gathered for this race."""
     env = space.make_env()
     observation_space, action_space = env.observation_space, env.action_space
     env.close()
     path = home / "states" / "states.npz"
     states = States.load(path) if path.exists() else None
-    return Patient(space.agent, states, observation_space, action_space, seed, _transplanted(space.agent, home))
+    return Patient(
+        space.agent, states, observation_space, action_space, seed, steps, _transplanted(space.agent, home)
+    )  # fmt: skip
 
 
 def _transplanted(agent: Agent, home: Path) -> Agent | None:

@@ -183,7 +183,7 @@ class Track:
         """What is known of a competitor after its latest leg."""
         trained, returns = entry.points[-1]
         steps, means, counts = self.training_curve(entry)
-        late = steps > self.run.config.train.critic_warmup
+        late = steps > (0 if entry.competitor.quick else self.run.config.train.critic_warmup)
         slope, noise = slope_of(*(column[late].tolist() for column in (steps, means, counts)))
         level = float(np.mean(returns))
         error = float(np.std(returns, ddof=1) / np.sqrt(len(returns))) if len(returns) > 1 else float("inf")

@@ -71,9 +71,9 @@ def unsupported(model: Any) -> str | None:
         policy.observation_space, spaces.Box
     ):
         return "observations are not a vector of numbers"
-    trunks = [policy.actor.latent_pi, *policy.critic.q_networks]
+    trunks: list[Any] = [policy.actor.latent_pi, *policy.critic.q_networks]
     kinds = {type(m) for trunk in trunks for m in trunk} - {nn.Linear}
-    if kinds - {nn.ReLU} or len(policy.actor.latent_pi) < 2:
+    if kinds - {nn.ReLU} or len(trunks[0]) < 2:
         return "its networks are not linear layers with ReLU between them"
     widest = max(m.out_features for trunk in trunks for m in trunk if isinstance(m, nn.Linear))
     if widest > WIDEST:

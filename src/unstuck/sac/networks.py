@@ -17,8 +17,8 @@ from torch import nn
 
 Array = np.ndarray
 Layers = Sequence[Sequence[nn.Linear]]
-"""Of one MLP: its layers from the first to the last; those of one entry read the same input, and their outputs stand one
-below the other."""
+"""Of one MLP: its layers from the first to the last; those of one entry read the same input, and their outputs stand
+one below the other."""
 
 
 class Pass:
@@ -61,9 +61,9 @@ class Mlps:
             start += rows * columns
         return found
 
-    def parts(self, flat: Array) -> list[tuple[nn.Parameter, Array]]:
+    def parts(self, flat: Array) -> list[tuple[torch.Tensor, Array]]:
         """Each torch parameter, and its place in an array of the shape of `flat`."""
-        found: list[tuple[nn.Parameter, Array]] = []
+        found: list[tuple[torch.Tensor, Array]] = []
         for k, view in enumerate(self.views(flat)):
             for g, member in enumerate(self._members):
                 row = 0

@@ -67,10 +67,11 @@ class Price:
             return
         parameter = self._model.log_ent_coef
         parameter.data.fill_(self._log)
-        moments = {"exp_avg": self._first, "exp_avg_sq": self._second}
         self._model.ent_coef_optimizer.state[parameter] = {
-            "step": torch.tensor(float(self._step)), **{k: torch.full_like(parameter.data, v) for k, v in moments.items()}
-        }  # fmt: skip
+            "step": torch.tensor(float(self._step)),
+            "exp_avg": torch.full_like(parameter.data, self._first),
+            "exp_avg_sq": torch.full_like(parameter.data, self._second),
+        }
 
     def value(self) -> float:
         return math.exp(self._log) if self.learnt else float(self._model.ent_coef_tensor)
@@ -107,17 +108,18 @@ class Updates:
             "actor": Adam(self.actor, model.actor.optimizer), "critic": Adam(self.critic, model.critic.optimizer)
         }  # fmt: skip
         self.price = Price(model)
+        self._parts: list[Any] = [self.actor, self.critic, self.target, self.price, *self._adams.values()]
         self._rooms: dict[int, list[Any]] = {}
 
     def pull(self) -> None:
         """Read torch's parameters and optimisers."""
-        for part in (self.actor, self.critic, self.target, self.price, *self._adams.values()):
+        for part in self._parts:
             part.pull()
         self.learns = self.model.actor.mu.weight.requires_grad
 
     def push(self) -> None:
         """Write them."""
-        for part in (self.actor, self.critic, self.target, self.price, *self._adams.values()):
+        for part in self._parts:
             part.push()
 
     def step(self, samples: Any, gamma: float) -> Losses:

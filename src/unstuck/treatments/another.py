@@ -19,12 +19,14 @@ SETTINGS: Mapping[str, float | int | str] = {
     "learning_rate": 7e-4,  # as RL Zoo has it for such networks
     "batch_size": 128,
     "train_freq": 32,
-    "gradient_steps": 32,
     "tau": 0.005,
     "ent_coef": "auto",
 }
+MOST, UPDATES = 2.0, 200_000
+"""Gradient steps for each environment step at most, and about how many in all: those of a long training are fewer for
+each step, so that it takes minutes."""
 CLIP = 1e6
-"""Bound on rescaled observations: none is clipped, because what a better agent sees lies outside of what this one saw."""
+"""Bound on rescaled observations: none is clipped, as what a better agent sees lies outside of what this one saw."""
 
 
 def can_be_sac(observation_space: spaces.Space, action_space: spaces.Space) -> bool:
@@ -34,10 +36,14 @@ def can_be_sac(observation_space: spaces.Space, action_space: spaces.Space) -> b
 
 
 def sac(
-    agent: Agent, states: States | None, observation_space: spaces.Space, action_space: spaces.Space, seed: int
-) -> Agent:
+    agent: Agent, states: States | None, observation_space: spaces.Space, action_space: spaces.Space, seed: int,
+    steps: int = 0,
+) -> Agent:  # fmt: skip
     """An agent of SAC (Haarnoja et al. 2018, arXiv 1812.05905) with new networks for the task of this one, and of it
     only the discount and the scale of its observations; where it has none, that of the states.
+
+    Args:
+        steps: for which it will be trained, by which the number of its gradient steps goes; 0 if that is not known.
 
     Raises:
         AgentError: observations or actions are of a kind that SAC here does not learn from.
@@ -52,13 +58,17 @@ def sac(
         normalization = statistics_of(states, observation_space, gamma(agent))
     if normalization is not None:
         normalization = replace(normalization, norm_reward=False, clip_obs=CLIP)
+    freq = int(SETTINGS["train_freq"])
+    each = max(1, round(freq * min(MOST, UPDATES / max(1, steps))))
     blank = replace(
         agent, algorithm="SAC", policy_class_name="MlpPolicy", policy_class=None,
-        policy_kwargs={"net_arch": [WIDTH, WIDTH]}, hyperparameters={**SETTINGS, "gamma": gamma(agent)},
+        policy_kwargs={"net_arch": [WIDTH, WIDTH]},
+        hyperparameters={**SETTINGS, "gamma": gamma(agent), "gradient_steps": each},
         tensors={}, observation_space=observation_space, action_space=action_space,
     )  # fmt: skip
     policy = fresh_policy(blank, observation_space, action_space, seed)
-    return with_policy(blank, policy, "begun again with SAC: a new network, learning from a replay buffer", normalization)
+    note = "begun again with SAC: a new network, learning from a replay buffer"
+    return with_policy(blank, policy, note, normalization)
 
 
 def gamma(agent: Agent) -> float:
