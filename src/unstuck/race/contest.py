@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from unstuck.race.entry import Entry
 from unstuck.race.feedback import ROOM, Feedback
-from unstuck.race.schedule import FEWEST, TIMES_SHORTEST, Rungs, climbs, forecast, optimistic, plan_rungs
+from unstuck.race.schedule import FEWEST, TIMES_SHORTEST, Rungs, climbs, plan_rungs
 from unstuck.race.track import Track
 
 SHORTEST = 16_000
@@ -205,8 +205,7 @@ class Contest:
                 entry.out("not tried: there is no room left for it")
                 continue
             track.train([entry], steps)
-            # What is quick must show it; for the others all that can be said is whether they may still get there.
-            reach = (forecast if quick else optimistic)(track.curve(entry), track.total)
+            reach = track.reach(entry)
             if reach >= heading:
                 for other in late[number + 1 :]:
                     other.out(f"not tried: {entry.name} has more to come than {base.name}")

@@ -135,6 +135,16 @@ def optimistic(curve: Curve, total: int) -> float:
     return curve.level + max(0.0, curve.slope + curve.slope_noise) * max(0, total - curve.trained)
 
 
+def drawn_out(first: float, curve: Curve, total: int) -> float:
+    """The return that training up to `total` steps is expected to bring what begins from the bottom, by all that it has
+    gained since its first episodes (mean return `first`): a curve c + d·t^EXPONENT from there through its level. A few
+    long episodes show no slope, and this."""
+    if curve.trained <= 0:
+        return curve.level
+    grown = (max(total, curve.trained) / curve.trained) ** EXPONENT - 1.0
+    return curve.level + max(0.0, curve.level - first) * grown
+
+
 def climbs(curve: Curve, before: float, error: float, total: int) -> bool:
     """Whether a training that goes on from an agent of return `before` (standard error `error`) surely gets on: its own
     returns rise by more than twice their noise, it is not below the agent, and it is heading clearly above it."""

@@ -14,7 +14,7 @@ from unstuck.playing import LONGEST
 from unstuck.race.entry import Entry, place
 from unstuck.race.legs import Leg, curve_of
 from unstuck.race.reserve import LONG, Reserve, reserve
-from unstuck.race.schedule import FEWEST, RISE, Curve, climbs, forecast, rank, slope_of
+from unstuck.race.schedule import FEWEST, RISE, Curve, climbs, drawn_out, forecast, optimistic, rank, slope_of
 from unstuck.race.spread import together
 from unstuck.results import LADDER, MODES, Charges, Ladder, Mode
 from unstuck.rollout import first_of, time_limit
@@ -183,7 +183,7 @@ class Track:
         """What is known of a competitor after its latest leg."""
         trained, returns = entry.points[-1]
         steps, means, counts = self.training_curve(entry)
-        late = steps > (0 if entry.competitor.quick else self.run.config.train.critic_warmup)
+        late = steps > self.run.config.train.critic_warmup
         slope, noise = slope_of(*(column[late].tolist() for column in (steps, means, counts)))
         level = float(np.mean(returns))
         error = float(np.std(returns, ddof=1) / np.sqrt(len(returns))) if len(returns) > 1 else float("inf")
@@ -199,6 +199,14 @@ class Track:
         if self.long and not climbs(curve, *self.before, self.total):
             return curve.level
         return forecast(curve, self.total)
+
+    def reach(self, entry: Entry) -> float:
+        """The return that may be expected of what begins from the bottom. Of what is quick, by what it has gained so
+        far; of others, the best that is not ruled out, because their first steps say little."""
+        curve, (_, means, _) = self.curve(entry), self.training_curve(entry)
+        if not entry.competitor.quick:
+            return optimistic(curve, self.total)
+        return drawn_out(float(means[0]), curve, self.total) if len(means) else curve.level
 
     def training_curve(self, entry: Entry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(L,) steps, mean returns and numbers of its episodes in training."""
