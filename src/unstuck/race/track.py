@@ -203,9 +203,10 @@ class Track:
     def reach(self, entry: Entry) -> float:
         """The return that may be expected of what begins from the bottom. Of what is quick, by what it has gained so
         far; of others, the best that is not ruled out, because their first steps say little."""
-        curve, (_, means, _) = self.curve(entry), self.training_curve(entry)
+        curve = self.curve(entry)
         if not entry.competitor.quick:
             return optimistic(curve, self.total)
+        means = self.training_curve(entry)[1]
         return drawn_out(float(means[0]), curve, self.total) if len(means) else curve.level
 
     def training_curve(self, entry: Entry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

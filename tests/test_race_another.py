@@ -1,0 +1,218 @@
+"""Beginning again with SAC: what it makes of an agent, who may be offered it, and by what it is judged in a race."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from unstuck.agents import Agent, load_agent, save_agent
+from unstuck.algorithms import algorithm_of, policy_of
+from unstuck.config import CollectConfig, EvaluateConfig, RaceConfig, RunConfig, TaskConfig, TrainConfig
+from unstuck.contender import Chosen, files_of
+from unstuck.errors import AgentError
+from unstuck.guide.plan import Plan
+from unstuck.pipeline import open_run
+from unstuck.race import contest as contests
+from unstuck.race.competitors import competitor
+from unstuck.race.contest import Contest
+from unstuck.race.entering import Signs, entries
+from unstuck.race.entry import Entry
+from unstuck.race.schedule import Curve, Rungs, drawn_out
+from unstuck.race.track import Track
+from unstuck.results import Scores, trainings
+from unstuck.rollout import first_of
+from unstuck.rounds import train
+from unstuck.stages.collect import collect
+from unstuck.stages.evaluate import SCORES, evaluate
+from unstuck.stages.explain import explain
+from unstuck.stages.handover import hand_over
+from unstuck.stages.verify import verify
+from unstuck.treatments import States, quieter, sac
+from unstuck.treatments.another import CLIP, MOST, UPDATES
+
+Array = np.ndarray
+
+
+@pytest.fixture(scope="module")
+def pendulum(tmp_path_factory: pytest.TempPathFactory) -> tuple[Agent, States, spaces.Space, spaces.Space]:
+    """An agent of PPO without statistics, with states."""
+    model = PPO("MlpPolicy", "Pendulum-v1", n_steps=32, batch_size=32, seed=0, device="cpu", gamma=0.95)
+    agent = load_agent(save_agent(model, tmp_path_factory.mktemp("agent") / "agent.zip"))
+    rng = np.random.default_rng(0)
+    seen = rng.normal([0.5, 0.0, 3.0], [0.2, 0.5, 4.0], size=(400, 3)).astype(np.float32)
+    actions = rng.uniform(-2, 2, size=(400, 1)).astype(np.float32)
+    states = States(seen, actions, None, np.zeros(400), np.array([399]), np.array([False]), seen[:1])
+    return agent, states, model.observation_space, model.action_space
+
+
+def test_it_is_a_new_agent_of_sac_on_inputs_of_one_scale(pendulum: tuple[Agent, States, spaces.Space, spaces.Space]):
+    agent, states, seen, acts = pendulum
+    new = sac(agent, states, seen, acts, seed=1)
+    assert algorithm_of(new).name == "SAC"
+    assert new.hyperparameters["gamma"] == 0.95
+    assert new.normalization is not None
+    np.testing.assert_allclose(new.normalization.obs_mean, states.observations.mean(axis=0), rtol=1e-3)
+    assert new.normalization.clip_obs == CLIP
+    assert not new.normalization.norm_reward
+    act = policy_of(new, seen, acts).act(states.observations[:5], deterministic=True)
+    assert act.shape == (5, 1)
+    same, other = sac(agent, states, seen, acts, seed=1), sac(agent, states, seen, acts, seed=2)
+    weights = [a.state_dict["actor.mu.weight"].numpy() for a in (new, same, other)]
+    np.testing.assert_array_equal(weights[0], weights[1])
+    assert not np.array_equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize(("steps", "share"), [(0, MOST), (40_000, MOST), (400_000, UPDATES / 400_000)])
+def test_a_long_training_makes_fewer_gradient_steps_for_each_step(
+    steps: int, share: float, pendulum: tuple[Agent, States, spaces.Space, spaces.Space]
+):
+    agent, states, seen, acts = pendulum
+    settings = sac(agent, states, seen, acts, seed=1, steps=steps).hyperparameters
+    assert settings["gradient_steps"] / settings["train_freq"] == pytest.approx(share, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["image", "discrete", "unbounded"])
+def test_what_sac_cannot_learn_is_refused_with_a_word(
+    kind: str, pendulum: tuple[Agent, States, spaces.Space, spaces.Space]
+):
+    agent, states, seen, acts = pendulum
+    spaces_: dict[str, tuple[spaces.Space, spaces.Space]] = {
+        "image": (spaces.Box(0, 255, (8, 8, 3), np.uint8), acts),
+        "discrete": (seen, spaces.Discrete(3)),
+        "unbounded": (seen, spaces.Box(-np.inf, np.inf, (1,), np.float32)),
+    }
+    with pytest.raises(AgentError, match="leave `sac` out"):
+        sac(agent, states, *spaces_[kind], seed=1)
+
+
+def test_its_noise_can_be_turned_down(pendulum: tuple[Agent, States, spaces.Space, spaces.Space]):
+    agent, states, seen, acts = pendulum
+    loud = sac(agent, states, seen, acts, seed=1)
+    quiet = quieter(loud, acts, 0.1)
+    assert quiet is not None
+
+    def spread(one: Agent) -> float:
+        policy = policy_of(one, seen, acts)
+        rngs = [np.random.default_rng(i) for i in range(200)]
+        return float(np.std(policy.act(np.repeat(states.observations[:1], 200, axis=0), False, rngs)))
+
+    assert spread(quiet) < 0.3 * spread(loud)  # a tenth of it before the tanh
+    here = states.observations[:8]
+    before, after = (policy_of(one, seen, acts).act(here, deterministic=True) for one in (loud, quiet))
+    np.testing.assert_allclose(before, after, atol=1e-6)
+
+
+def test_who_is_offered_it() -> None:
+    stuck = Signs("stuck", budget=100_000)
+    assert "sac" not in [c.name for c in entries(stuck)]
+    offered = [c.name for c in entries(replace(stuck, replays=True))]
+    late = [name for name in offered if competitor(name).late]
+    assert late[0] == "sac"
+    assert offered[0] == "continue"
+    guided = entries(replace(stuck, replays=True, guidances=1, long=True))
+    assert [c.name for c in guided if c.late][:2] == ["sac", "afresh+guidance"]
+    assert "sac" in [c.name for c in entries(replace(stuck, replays=True, agent_steps=10**9))]
+    for verdict in ("already good", "on its way"):
+        assert [c.name for c in entries(Signs(verdict, budget=100_000, replays=True))] == ["continue"]  # type: ignore[arg-type]
+
+
+def test_gains_are_drawn_out_along_a_curve_through_them() -> None:
+    # c + d·t^0.6 through (0, -200) and (10,000, 800).
+    curve = Curve("sac", 10_000, 800.0, 10.0)
+    assert drawn_out(-200.0, curve, 60_000) == pytest.approx(-200 + 1000 * 6**0.6)
+    assert drawn_out(900.0, curve, 60_000) == 800.0
+    assert drawn_out(-200.0, curve, 5_000) == 800.0
+
+
+class _Track(Track):
+    """One with curves that are given."""
+
+    def __init__(self, curves: dict[str, Curve], first: float) -> None:
+        self.curves, self.first, self.total, self.budget = curves, first, 60_000, 90_000
+        self.spent, self.episode, self.quantum, self.entries = {"train": 20_000}, 1000, 2048, []
+        self.config, self.steps = RaceConfig(), {}
+        self.stretches, self.episodes = (1, 1), 2
+
+    before = (750.0, 10.0)  # type: ignore[assignment]
+
+    def curve(self, entry: Entry) -> Curve:
+        return self.curves[entry.name]
+
+    def training_curve(self, entry: Entry) -> tuple[Array, Array, Array]:
+        return np.array([4096.0]), np.array([self.first]), np.array([4.0])
+
+    def train(self, racing, stop, episodes=None) -> None:  # type: ignore[no-untyped-def]
+        self.steps |= {entry.name: stop for entry in racing}
+
+    def show(self, title: str = "") -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("first", "level", "goes_on"),
+    [(-250.0, 600.0, "sac"), (-250.0, -240.0, "transplant"), (100.0, 120.0, "transplant"), (500.0, 760.0, "sac")],
+)
+def test_it_goes_on_where_what_it_gained_leads_above_the_others(first: float, level: float, goes_on: str) -> None:
+    curves = {
+        "transplant": Curve("transplant", 10_000, 750.0, 5.0, 0.0, 0.001),
+        "sac": Curve("sac", 12_288, level, 50.0),
+    }
+    track = _Track(curves, first)
+    base, late = (Entry(competitor(name), Plan(), None) for name in curves)
+    contest = Contest(track, [base], [late], Rungs(entered=2, first=10_240, episodes=2), trunk_first=False)
+    assert contest.try_late(base).name == goes_on
+    assert track.steps == {"sac": 12_288}, "it is judged early, not after a quarter of the budget"
+
+
+def test_there_is_room_for_it_on_a_short_budget_beside_what_is_guided() -> None:
+    track = _Track({}, 0.0)
+    entered = [Entry(competitor(name), Plan(), None) for name in ("continue", "guidance", "sac", "afresh")]
+    assert [e.name for e in contests.contest(track, entered, trunk_first=False).late] == ["sac"]
+    assert entered[-1].rank.status == "dropped"
+
+
+def test_its_settings_are_those_of_a_beginning() -> None:
+    found = competitor("sac").train(TrainConfig())
+    assert found.replay.anew
+    assert competitor("sac").quick
+    assert not competitor("afresh").quick
+
+
+def test_what_it_hands_over_runs_without_unstuck(
+    tmp_path: Path, pendulum: tuple[Agent, States, spaces.Space, spaces.Space]
+) -> None:
+    """By the library alone, with statistics where the agent had none; the same returns as were reported."""
+    config = RunConfig(
+        task=TaskConfig(env="Pendulum-v1"),
+        agent={"agent": str(pendulum[0].path)},
+        collect=CollectConfig(episodes=2, max_steps=400),
+        train=TrainConfig(steps=1_500, seeds=(1,), method="race", control=False, n_steps=64, n_envs=8),
+        race=RaceConfig(treatments=("sac",)),
+        evaluate=EvaluateConfig(episodes=2, before_episodes=2),
+    )  # fmt: skip
+    run = open_run(config, tmp_path / "run")
+    for stage in (collect, explain, verify, train, evaluate):
+        stage(run)
+    hand_over(run)
+    facts = next(iter(trainings(run).values()))
+    assert facts.engine == "fast"
+    path = files_of(run, Chosen("race", 1, facts.checkpoints[-1].trained))[0]
+    model = SAC.load(path, device="cpu")
+    env = VecNormalize.load(
+        str(path.with_suffix(".vecnormalize.pkl")), DummyVecEnv([lambda: gym.make("Pendulum-v1")])
+    )  # fmt: skip
+    env.training = False
+    scores = Scores.read(run.root / SCORES).arms["race"].seeds[1].checkpoints[-1]
+    env.seed(first_of(run.config.evaluate.seed, 1))
+    obs, total, done = env.reset(), 0.0, False
+    while not done:
+        obs, _, ended, _ = env.step(model.predict(obs, deterministic=True)[0])
+        total, done = total + float(env.get_original_reward()[0]), bool(ended[0])
+    assert total == pytest.approx(scores.deterministic[0], rel=1e-3)
