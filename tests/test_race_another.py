@@ -24,6 +24,8 @@ from unstuck.race.competitors import competitor
 from unstuck.race.contest import Contest
 from unstuck.race.entering import Signs, entries
 from unstuck.race.entry import Entry
+from unstuck.race.finish import ahead_of
+from unstuck.race.reserve import Reserve
 from unstuck.race.schedule import Curve, Rungs, drawn_out
 from unstuck.race.track import Track
 from unstuck.results import Scores, trainings
@@ -216,3 +218,17 @@ def test_what_it_hands_over_runs_without_unstuck(
         obs, _, ended, _ = env.step(model.predict(obs, deterministic=True)[0])
         total, done = total + float(env.get_original_reward()[0]), bool(ended[0])
     assert total == pytest.approx(scores.deterministic[0], rel=1e-3)
+
+
+@pytest.mark.parametrize(("first", "goes_on"), [(-250.0, True), (500.0, False)])
+def test_as_the_winner_it_is_given_time_to_pass(first: float, goes_on: bool) -> None:
+    """Also on a short budget, where others must be ahead at the first look."""
+    winner = Entry(competitor("sac"), Plan(), None, 24_576, [(12_288, [600.0]), (24_576, [600.0])])
+    rival = Entry(competitor("continue"), Plan(), None, 10_240, [(10_240, [750.0])])
+    curves = {
+        "sac": Curve("sac", 24_576, 600.0, 50.0),
+        "continue": Curve("continue", 10_240, 750.0, 5.0, 0.0, 0.001),
+    }
+    track = _Track(curves, first)
+    track.budget, track.reserve = 60_000, Reserve(10_000, (1.0,), 0, 1000)
+    assert (ahead_of(track, winner, [rival], patient=True) is None) == goes_on

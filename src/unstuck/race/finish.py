@@ -29,7 +29,8 @@ def finish(track: Track, winner: Entry, rivals: list[Entry], untried: Sequence[E
             continue
         track.train([winner], winner.trained + steps, count)
         checked = part == max(stretches) and points > 1
-        if checked and rivals and (better := ahead_of(track, winner, rivals, patient=number == 0 and points > 2)):
+        time = points > 2 or winner.competitor.quick  # to pass those that it is still below
+        if checked and rivals and (better := ahead_of(track, winner, rivals, patient=number == 0 and time)):
             winner, rivals = better, []
         if number == 0 and track.long and untried and _flat(track, winner):
             winner, rivals = _from_the_bottom(track, winner, untried[0]), []
@@ -91,4 +92,4 @@ def _reach(track: Track, entry: Entry) -> float:
     points = [(stop, float(np.mean(returns))) for stop, returns in entry.points]
     (x, before), (y, level) = points[-2:] if len(points) > 1 else (points[-1], points[-1])
     line = level + max(0.0, (level - before) / max(1, y - x)) * (end - y)
-    return max(line, optimistic(track.curve(entry), end))
+    return max(line, track.reach(entry) if entry.competitor.quick else optimistic(track.curve(entry), end))
