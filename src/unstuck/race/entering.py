@@ -20,9 +20,9 @@ AFRESH_SHARE = 0.2
 CLIPPED = ("means-beyond-bounds", "noise-left-by-clipping")
 """Faults with which reward terms cannot act on what the agent does."""
 NEW = "transplant+small-batches"
-REPLAYED = 150_000
-"""Environment steps of a budget up to which SAC is tried unasked: its training takes as many minutes as PPO's takes
-tens of seconds."""
+REPLAYED = 600_000
+"""Environment steps of a budget up to which SAC is tried unasked. It learns by its gradient steps, and so many as take
+minutes are too few for each step of a longer one."""
 FAILING = 0.1
 """Share of episodes that may end early where it is."""
 FAR = 0.5
