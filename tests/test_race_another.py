@@ -232,3 +232,20 @@ def test_as_the_winner_it_is_given_time_to_pass(first: float, goes_on: bool) -> 
     track = _Track(curves, first)
     track.budget, track.reserve = 60_000, Reserve(10_000, (1.0,), 0, 1000)
     assert (ahead_of(track, winner, [rival], patient=True) is None) == goes_on
+
+
+def test_a_race_that_names_it_where_it_cannot_learn_is_refused_before_a_step(tmp_path: Path) -> None:
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=32, seed=0, device="cpu")
+    agent = save_agent(model, tmp_path / "agent.zip")
+    config = RunConfig(
+        task=TaskConfig(env="CartPole-v1"), agent={"agent": str(agent)},
+        collect=CollectConfig(episodes=2, max_steps=100),
+        train=TrainConfig(steps=4_000, seeds=(1,), method="race", control=False, n_steps=32, n_envs=4),
+        race=RaceConfig(treatments=("sac", "afresh")),
+    )  # fmt: skip
+    run = open_run(config, tmp_path / "run")
+    for stage in (collect, explain, verify):
+        stage(run)
+    with pytest.raises(AgentError, match="leave `sac` out"):
+        train(run)
+    assert not list((run.root / "race").glob("*/*/states"))

@@ -27,6 +27,7 @@ from unstuck.race.legs import fit, gather
 from unstuck.race.track import Track
 from unstuck.results import Rank
 from unstuck.stages.explain import chosen_explainer
+from unstuck.treatments import check_sac
 from unstuck.views import View, views_of
 
 STATES_SHARE, MOST_STATES = 0.04, 12_000
@@ -73,6 +74,8 @@ class Race:
         track, opinions = self.track, len(self.guidances)
         if track.config.treatments:
             competitors = named(track.config.treatments, opinions)
+            if any(t.name == "sac" for c in competitors for t in c.treatments):
+                check_sac(track.run.agent_path, *track.space.spaces)  # before a step is spent on it
         else:
             signs = signs_of(track.space, [g for g, _ in self.guidances], track.budget, long=track.long)
             competitors = entries(signs)

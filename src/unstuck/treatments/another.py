@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from gymnasium import spaces
@@ -35,6 +36,19 @@ def can_be_sac(observation_space: spaces.Space, action_space: spaces.Space) -> b
     return vector and isinstance(action_space, spaces.Box) and action_space.is_bounded()
 
 
+def check_sac(where: Path, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+    """Whether SAC can learn in these spaces.
+
+    Raises:
+        AgentError: it cannot.
+    """
+    if not can_be_sac(observation_space, action_space):
+        raise AgentError(
+            f"{where}: SAC needs a vector of numbers to see and bounded continuous actions, not {observation_space} "
+            f"and {action_space}; leave `sac` out of --race.treatments"
+        )
+
+
 def sac(
     agent: Agent, states: States | None, observation_space: spaces.Space, action_space: spaces.Space, seed: int,
     steps: int = 0,
@@ -48,11 +62,7 @@ def sac(
     Raises:
         AgentError: observations or actions are of a kind that SAC here does not learn from.
     """
-    if not can_be_sac(observation_space, action_space):
-        raise AgentError(
-            f"{agent.path}: SAC needs a vector of numbers to see and bounded continuous actions, not "
-            f"{observation_space} and {action_space}; leave `sac` out of --race.treatments"
-        )
+    check_sac(agent.path, observation_space, action_space)
     normalization = agent.normalization
     if (normalization is None or not normalization.norm_obs) and states is not None:
         normalization = statistics_of(states, observation_space, gamma(agent))
