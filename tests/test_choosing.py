@@ -99,6 +99,9 @@ def test_a_run_says_how_long_it_will_take(tmp_path: Path, agent: Path) -> None:
     assert pace is not None
     assert 0 < pace < 1
     assert "with as many beside it; about" in announcement(run)
+    assert "more if it is begun again with SAC" in announcement(run)
+    run.configure(settings.model_copy(update={"race": RaceConfig(treatments=("afresh",))}))
+    assert "SAC" not in announcement(run)
     run.configure(settings.model_copy(update={"train": TrainConfig(method="ppo", seeds=(1, 2))}))
     assert "PPO continued, one training within 100,000 environment steps for each of 2 seeds; about" in announcement(
         run

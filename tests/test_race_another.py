@@ -136,7 +136,8 @@ def test_gains_are_drawn_out_along_a_curve_through_them() -> None:
 class _Track(Track):
     """One with curves that are given."""
 
-    def __init__(self, curves: dict[str, Curve], first: float) -> None:
+    def __init__(self, curves: dict[str, Curve], first: float, last: float | None = None) -> None:
+        self.last = last
         self.curves, self.first, self.total, self.budget = curves, first, 60_000, 90_000
         self.spent, self.episode, self.quantum, self.entries = {"train": 20_000}, 1000, 2048, []
         self.config, self.steps = RaceConfig(), {}
@@ -148,7 +149,8 @@ class _Track(Track):
         return self.curves[entry.name]
 
     def training_curve(self, entry: Entry) -> tuple[Array, Array, Array]:
-        return np.array([4096.0]), np.array([self.first]), np.array([4.0])
+        returns = np.array([self.first, self.first if self.last is None else self.last])
+        return np.array([4096.0, 8192.0]), returns, np.array([4.0, 4.0])
 
     def train(self, racing, stop, episodes=None) -> None:  # type: ignore[no-untyped-def]
         self.steps |= {entry.name: stop for entry in racing}
@@ -158,15 +160,20 @@ class _Track(Track):
 
 
 @pytest.mark.parametrize(
-    ("first", "level", "goes_on"),
-    [(-250.0, 600.0, "sac"), (-250.0, -240.0, "transplant"), (100.0, 120.0, "transplant"), (500.0, 760.0, "sac")],
-)
-def test_it_goes_on_where_what_it_gained_leads_above_the_others(first: float, level: float, goes_on: str) -> None:
+    ("first", "last", "level", "goes_on"),
+    [
+        (-250.0, -250.0, 600.0, "sac"), (-250.0, 400.0, -240.0, "sac"), (-250.0, -200.0, -240.0, "transplant"),
+        (100.0, 110.0, 120.0, "transplant"), (500.0, 600.0, 760.0, "sac"),
+    ],
+)  # fmt: skip
+def test_it_goes_on_where_what_it_gained_leads_above_the_others(
+    first: float, last: float, level: float, goes_on: str
+) -> None:
     curves = {
         "transplant": Curve("transplant", 10_000, 750.0, 5.0, 0.0, 0.001),
         "sac": Curve("sac", 12_288, level, 50.0),
     }
-    track = _Track(curves, first)
+    track = _Track(curves, first, last)
     base, late = (Entry(competitor(name), Plan(), None) for name in curves)
     contest = Contest(track, [base], [late], Rungs(entered=2, first=10_240, episodes=2), trunk_first=False)
     assert contest.try_late(base).name == goes_on

@@ -14,11 +14,14 @@ from unstuck.errors import EnvironmentFaultError
 from unstuck.methods import METHODS, SMALL_BATCH
 from unstuck.run import Run
 from unstuck.tasks.guarded import Place, guarded
+from unstuck.treatments.another import MOST, REPLAYED, UPDATES, can_be_sac
 from unstuck.workers import cores, one_thread
 from unstuck.workspace import Workspace
 
 WATCHED, MOST_STEPS = 0.25, 1000
 """Seconds, and environment steps, for which one environment is watched; random actions, which nothing learns from."""
+GRADIENT_STEP = 0.001
+"""Seconds of one of SAC's, about."""
 ALONE = 0.6
 """Share of a race's budget in which only one competitor trains, about: one core has work then."""
 
@@ -39,6 +42,9 @@ def announcement(run: Run) -> str:
     except EnvironmentFaultError:
         pace = None  # what is wrong with it is told where it matters, with the episode and the step
     long = "" if pace is None else f"; about {_words(pace * _chain(config, spec.race == (), control))} here"
+    if long and spec.race == () and may_replay(run, space):
+        updates = min(UPDATES, MOST * ALONE * config.steps) * len(config.seeds)
+        long += f", {_words(updates * GRADIENT_STEP)} more if it is begun again with SAC"
     return f"what will run: {what} within {config.steps:,} environment steps for {seeds}{beside}{long}"
 
 
@@ -57,6 +63,14 @@ def _words(seconds: float) -> str:
             count = round(seconds / size)
             return f"{count} {unit}s"
     return "a minute" if seconds > 45 else f"{max(10, round(seconds, -1)):.0f} seconds"
+
+
+def may_replay(run: Run, space: Workspace) -> bool:
+    """Whether SAC may take part in the run's race: it is named, or it can learn the task and is not ruled out."""
+    named = run.config.race.treatments
+    if named:
+        return any("sac" in name.split("+") for name in named)
+    return algorithm_of(space.agent).on_policy and run.config.train.steps <= REPLAYED and can_be_sac(*space.spaces)
 
 
 @one_thread()

@@ -12,7 +12,7 @@ from unstuck.errors import RunError
 from unstuck.guidance import Guidance
 from unstuck.guide.plan import Plan
 from unstuck.race.competitors import TRUNK, Competitor, competitor
-from unstuck.treatments import can_be_sac
+from unstuck.treatments.another import REPLAYED, can_be_sac
 from unstuck.workspace import Workspace
 
 AFRESH_SHARE = 0.2
@@ -20,9 +20,6 @@ AFRESH_SHARE = 0.2
 CLIPPED = ("means-beyond-bounds", "noise-left-by-clipping")
 """Faults with which reward terms cannot act on what the agent does."""
 NEW = "transplant+small-batches"
-REPLAYED = 600_000
-"""Environment steps of a budget up to which SAC is tried unasked. It learns by its gradient steps, and so many as take
-minutes are too few for each step of a longer one."""
 FAILING = 0.1
 """Share of episodes that may end early where it is."""
 FAR = 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -207,7 +208,10 @@ class Track:
         if not entry.competitor.quick:
             return optimistic(curve, self.total)
         means = self.training_curve(entry)[1]
-        return drawn_out(float(means[0]), curve, self.total) if len(means) else curve.level
+        if not len(means):
+            return curve.level
+        # What it returned last in training, with its noise, counts too: its most likely actions may be late to follow.
+        return drawn_out(float(means[0]), replace(curve, level=max(curve.level, float(means[-1]))), self.total)
 
     def training_curve(self, entry: Entry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(L,) steps, mean returns and numbers of its episodes in training."""

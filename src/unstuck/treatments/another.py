@@ -26,6 +26,9 @@ SETTINGS: Mapping[str, float | int | str] = {
 MOST, UPDATES = 2.0, 200_000
 """Gradient steps for each environment step at most, and about how many in all: those of a long training are fewer for
 each step, so that it takes minutes."""
+REPLAYED = 600_000
+"""Environment steps of a budget up to which a race tries it unasked: of a longer one so few gradient steps are too few
+for each step."""
 CLIP = 1e6
 """Bound on rescaled observations: none is clipped, as what a better agent sees lies outside of what this one saw."""
 
