@@ -42,6 +42,8 @@ def use_of(run: Run) -> Use | None:
     verdict = RunVerdict.read(run.root / VERDICT)
     agent, statistics = run.root / DEPLOYED, run.root / STATISTICS if verdict.statistics else None
     which = f"seed {verdict.seed}, after {verdict.trained:,} steps" if verdict.chosen != BEFORE else ""
+    if which and (kind := _class_of(agent)) != (was := _class_of(run.agent_path)):
+        which += f", of {kind} now and no longer of {was}"
     return Use(agent, statistics, verdict.chosen, which, verdict.why, lines(agent, statistics, run.config.task))
 
 

@@ -172,7 +172,7 @@ def _of_race(verdict: RunVerdict, scores: Scores | None) -> tuple[str, str, str,
 
     def words(g: Gain) -> str:
         least = "" if g.low is None else f" (with {sure} at least {number(g.low)})"
-        return f"{g.mean:+.3g}{least}"
+        return f"{'+' if g.mean >= 0 else ''}{number(g.mean)}{least}"
 
     over = f"{words(gain)} over the agent before"
     over += f", {words(trunk)} over plain {scores.algorithm} as far as that was trained" if trunk else ""
