@@ -85,6 +85,8 @@ argument `observation` of `--env-kwargs` chooses, because agents see them throug
 | both | `onehot` (default of `BabyAI-...`) | the view one-hot, and the direction; good for multilayer perceptrons |
 | both | `image` | `ImgObsWrapper`: the view alone, (7, 7, 3) |
 | both | `full` | `FullyObsWrapper` + `ImgObsWrapper`: the whole grid |
+| both | `rgb` | `RGBImgPartialObsWrapper` + `ImgObsWrapper`: the view in pixels, (56, 56, 3), and its symbols |
+| both | `rgb-full` | `RGBImgObsWrapper` + `ImgObsWrapper`: the whole grid in pixels, and its symbols |
 | both | `raw` | as MiniGrid gives it; Stable-Baselines3 takes no text, and nothing describes it |
 | `...NoFrameskip-v4` | `sb3` (default) | `AtariWrapper`, 4 frames, (4, 84, 84), and the RAM; true scores of games |
 | `ALE/...` | `raw` (default) | the emulator's frames |
@@ -93,6 +95,16 @@ argument `observation` of `--env-kwargs` chooses, because agents see them throug
 Pong is described from the objects of `UnstuckPong-v0`; Pong, Breakout, Freeway, Boxing and Space Invaders from the
 RAM. Every address is held against frames in tests/test_tasks_atari.py and tests/test_pixels.py. `UnstuckPong-v0`
 takes `frameskip` (4) and `repeat_action_probability` (0.25).
+
+## MiniGrid from images
+
+    unstuck refine agent.zip --env MiniGrid-DoorKey-8x8-v0 --llm openai:gpt-5
+
+Which wrappers an agent saw the grid through is found from its zip, by the shape of what it sees. Pixels come with the
+symbols of what is drawn beside them, as those of Atari come with the RAM: the coach is told of keys, doors and walls,
+its rules are conditions over them, and what learns gets the pixels alone. The same holds where `env_wrapper` names
+`RGBImgPartialObsWrapper` or `RGBImgObsWrapper`. A zip with a features extractor of your own, which the small symbolic
+images (7, 7, 3) need, is read with `--trust`, and its module must be importable.
 
 ## Atari from pixels
 
@@ -113,8 +125,8 @@ takes `frameskip` (4) and `repeat_action_probability` (0.25).
   -1, 0 and 1 and ends an episode with a life, as the agent's own training did (`reward_as_trained` and `life_lost` in
   the infos). Where a life is lost, the game is served again within that step, as the vector environment does it in
   training. tests/test_pixels.py holds frames, rewards and ends against Stable-Baselines3's own, bit by bit.
-- **Other games** are played, measured and trained the same way. Their card is the generic one, brightness in 4 x 4
-  patches, of which a coach can say little: show it frames, `--llm.frames 5`.
+- **Other games** are played, measured and trained the same way. The coach is told the game's name and actions, and
+  brightness in 4 x 4 patches, on which few rules can be built: show it frames, `--llm.frames 5`. You are told so.
 - **Verification** branches from stored states: each step of a collected episode is kept with the emulator's state, its
   random numbers and all that wrappers keep (frames, buffers, lives), 2 kB a step on disk. Restoring one takes no
   environment step and goes on bit for bit as a replay does, which tests/test_pixels.py holds to the end of a life.

@@ -21,7 +21,7 @@ from unstuck.progress import Progress
 from unstuck.rollout import run_episodes
 from unstuck.run import Run
 from unstuck.stages.collect import _room, collect
-from unstuck.tasks.atari_ram import bytes_of
+from unstuck.tasks.beside import bytes_of
 
 WIDTH, STEPS, EPISODES = 4_000, 40, 60
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -39,7 +40,7 @@ from unstuck.stages.report.deploy import lines
 from unstuck.tasks import describer_for, make_env
 from unstuck.tasks.atari import LIFE_LOST, TRAINED_REWARD
 from unstuck.tasks.atari_games import GAMES
-from unstuck.tasks.atari_ram import RAM, SEEN, Beside, seen, seen_space
+from unstuck.tasks.beside import RAM, SEEN, Beside, seen, seen_space
 from unstuck.testing import CORRIDOR
 from unstuck.treatments import States, afresh
 from unstuck.vecenvs import make_vec_env
@@ -355,7 +356,18 @@ def test_the_lines_that_play_an_agent_need_no_unstuck(pong: Path) -> None:
 
 # --------------------------------------------------------------------------------------------------- grids
 
-EMPTY = "MiniGrid-Empty-5x5-v0"
+EMPTY, DOORKEY = "MiniGrid-Empty-5x5-v0", "MiniGrid-DoorKey-5x5-v0"
+
+
+class AgentsPart(gym.ObservationWrapper):
+    """What the agent sees of an environment that shows more."""
+
+    def __init__(self, env: Any) -> None:
+        super().__init__(env)
+        self.observation_space = seen_space(env.observation_space)
+
+    def observation(self, observation: Any) -> Any:
+        return seen(observation)
 
 
 @pytest.mark.parametrize("observation", ["image", "full"])
@@ -381,7 +393,34 @@ def test_a_grid_drawn_in_pixels_is_drawn_here_too(tmp_path: Path) -> None:
     (home / EMPTY / "config.yml").write_text(text + "\n")
     kwargs = zoo_env_kwargs(home, EMPTY)
     assert kwargs == {"observation": "raw", "env_wrapper": wrappers}
-    assert make_env(EMPTY, kwargs).observation_space.shape == (56, 56, 3)
+    env = make_env(EMPTY, kwargs)
+    assert isinstance(env.observation_space, Beside)
+    assert seen_space(env.observation_space).shape == (56, 56, 3)
+    assert describer_for(env).card.action.names[:3] == ("left", "right", "forward")
+
+
+@pytest.mark.parametrize(("drawn", "symbols"), [("rgb", "image"), ("rgb-full", "full")])
+def test_symbols_beside_a_grid_in_pixels_are_what_is_drawn(tmp_path: Path, drawn: str, symbols: str) -> None:
+    pytest.importorskip("minigrid")
+    env, other = (make_env(DOORKEY, {"observation": kind}) for kind in (drawn, symbols))
+    describer, expected = describer_for(env), describer_for(other)
+    assert describer.card.variable_names == expected.card.variable_names
+    assert "drawn in pixels" in describer.card.notes
+    obs, wanted = env.reset(seed=3)[0], other.reset(seed=3)[0]
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        now = describer.variables({k: v[None] for k, v in obs.items()})
+        np.testing.assert_array_equal(now, expected.variables(wanted[None]))
+        action = int(rng.integers(6))
+        obs, wanted = env.step(action)[0], other.step(action)[0]
+    assert check_exact(lambda: make_env(DOORKEY, {"observation": drawn}), steps=60).exact
+    model = PPO("CnnPolicy", AgentsPart(env), n_steps=8, batch_size=8, device="cpu", policy_kwargs=SMALL)
+    model.save(tmp_path / "agent.zip")
+    intake = taken(tmp_path / "agent.zip", DOORKEY)
+    assert intake.config.task.env_kwargs == {"observation": drawn}
+    policy = policy_of(intake.agent, env.observation_space, env.action_space)
+    batch = {k: v[None] for k, v in obs.items()}
+    assert policy.act(batch)[0] == model.predict(obs[SEEN], deterministic=True)[0]
 
 
 # ----------------------------------------------------------------------------------------------- training
@@ -397,7 +436,9 @@ DOWN = Guidance(
 )  # fmt: skip
 
 
-def trained(tmp_path: Path, agent: Path, plan: Plan, env_id: str = PONG, **settings: Any) -> Any:
+def trained(
+    tmp_path: Path, agent: Path, plan: Plan, env_id: str = PONG, guidance: Guidance = DOWN, **settings: Any
+) -> Any:
     config = RunConfig(
         agent=AgentConfig(agent=str(agent)), task=TaskConfig(env=env_id, env_kwargs={"max_episode_steps": 20}),
         collect=CollectConfig(episodes=2, max_steps=100),
@@ -407,7 +448,7 @@ def trained(tmp_path: Path, agent: Path, plan: Plan, env_id: str = PONG, **setti
     sizes = {"n_envs": 2, "n_steps": 16, "batch_size": 32, "n_epochs": 2, "critic_warmup": 0}
     train = TrainConfig(**{**sizes, **settings})
     (tmp_path / "trained").mkdir()
-    learner = Learner(Workspace(run), train, plan, DOWN, 1, 64, tmp_path / "trained")
+    learner = Learner(Workspace(run), train, plan, guidance, 1, 64, tmp_path / "trained")
     return learner, learner.learn(0)
 
 
@@ -421,6 +462,27 @@ def test_ram_guides_what_learns_from_pixels(tmp_path: Path, pong: Path) -> None:
     assert model.observation_space.shape == (4, 84, 84)
     assert model.rollout_buffer is None or model.rollout_buffer.observations.dtype == np.uint8
     assert learner.model.rollout_buffer.observations.dtype == np.uint8
+
+
+def test_symbols_guide_what_learns_from_a_grid_in_pixels(tmp_path: Path) -> None:
+    pytest.importorskip("minigrid")
+    env = AgentsPart(make_env(DOORKEY, {"observation": "rgb"}))
+    model = PPO("CnnPolicy", env, seed=0, n_steps=8, batch_size=8, device="cpu", policy_kwargs=SMALL)
+    model.save(tmp_path / "agent.zip")
+    rule = Advice(
+        id="r", kind="rule", why="", when=(Condition(variable="blocked_front", op=">=", value=0.0),),
+        action=Action(index=0),
+    )  # fmt: skip
+    guidance = Guidance(env_id=DOORKEY, diagnosis="", advice=(rule,))
+    outcome = trained(
+        tmp_path, tmp_path / "agent.zip", Plan(imitate=1.0), DOORKEY, guidance=guidance, learning_rate=1e-3
+    )[1]
+    assert outcome["hit_rate"] == 1.0
+    refined = PPO.load(tmp_path / "trained" / "agent.zip", device="cpu")
+    assert refined.observation_space.shape == (3, 56, 56)
+    seen_now = np.moveaxis(env.reset(seed=5)[0], -1, 0)[None]
+    left = [m.policy.get_distribution(torch.as_tensor(seen_now)).distribution.probs[0, 0] for m in (model, refined)]
+    assert left[1] > left[0]
 
 
 def test_what_is_refined_plays_from_pixels_alone_what_was_measured(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def _grid_as_seen(task: TaskConfig, agent: Agent) -> dict[str, Any]:
     """The first way of showing a MiniGrid in which the agent can act; {} where that is the usual one, or none."""
     from unstuck import tasks
 
-    for found in ({}, *({"observation": name} for name in ("image", "full", "onehot", "flat"))):
+    for found in ({}, *({"observation": name} for name in ("image", "full", "onehot", "flat", "rgb", "rgb-full"))):
         try:
             env = tasks.make_env(task.env, {**found, **task.env_kwargs}, task.import_module)
         except TaskError:

@@ -27,7 +27,7 @@ from unstuck.agents import Actor, build_policy, load_agent, save_agent
 from unstuck.agents.normalization import Normalization
 from unstuck.algorithms import Policy
 from unstuck.ppo.fast import FastPPO
-from unstuck.tasks.atari_ram import seen, seen_space
+from unstuck.tasks.beside import seen, seen_space
 from unstuck.vecenvs import make_vec_env
 from unstuck.workers import one_thread
 from unstuck.workspace import Workspace

@@ -14,7 +14,7 @@ from unstuck.numpy_policy import numpy_policy
 from unstuck.results import MODES, Mode
 from unstuck.robots import apart
 from unstuck.rollout import Trace, run_episodes, time_limit
-from unstuck.tasks.atari_ram import described
+from unstuck.tasks.beside import described
 
 if TYPE_CHECKING:
     from unstuck.agents import Agent

@@ -28,7 +28,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from unstuck.agents.normalization import Normalization
 from unstuck.errors import AgentError
 from unstuck.numpy_policy import Categorical, Gaussian, Head, NumpyPolicy, linear_policy
-from unstuck.tasks.atari_ram import seen
+from unstuck.tasks.beside import seen
 
 Array = np.ndarray
 _KNOWN = (ActorCriticPolicy, ActorCriticCnnPolicy, MultiInputActorCriticPolicy)

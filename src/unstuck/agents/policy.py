@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecTransposeImage
 from unstuck.agents.types import Agent
 from unstuck.algorithms.base import algorithm_of
 from unstuck.errors import AgentError
-from unstuck.tasks.atari_ram import seen_space
+from unstuck.tasks.beside import seen_space
 
 
 def policy_class(agent: Agent) -> type:

@@ -31,7 +31,7 @@ from unstuck.algorithms.training import SB3Trainer, later_seed, normalized
 from unstuck.errors import AgentError, RunError
 from unstuck.guide.replay import guided
 from unstuck.guide.sense import Sense, imitating
-from unstuck.tasks.atari_ram import bytes_of, seen_space
+from unstuck.tasks.beside import bytes_of, seen_space
 
 if TYPE_CHECKING:
     from unstuck.config import TrainConfig

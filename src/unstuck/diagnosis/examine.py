@@ -16,7 +16,7 @@ from unstuck.diagnosis.evidence import Evidence, Rollout, StateSample, hidden_la
 from unstuck.diagnosis.panel import FILE, Finding, Panel
 from unstuck.diagnosis.references import reference_for
 from unstuck.run import read_json, write_json
-from unstuck.tasks.atari_ram import seen, seen_space
+from unstuck.tasks.beside import seen, seen_space
 from unstuck.workers import one_thread
 
 if TYPE_CHECKING:

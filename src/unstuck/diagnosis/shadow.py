@@ -15,7 +15,7 @@ from gymnasium import spaces
 from unstuck.diagnosis.evidence import Evidence, ShadowUpdate
 from unstuck.diagnosis.panel import Finding, Status
 from unstuck.errors import AgentError
-from unstuck.tasks.atari_ram import seen as seen_by_agent
+from unstuck.tasks.beside import seen as seen_by_agent
 
 if TYPE_CHECKING:
     from unstuck.agents import Agent

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import nn
 
-from unstuck.tasks.atari_ram import seen, seen_space
+from unstuck.tasks.beside import seen, seen_space
 
 WIDTH, FEATURES = 64, 32
 LEARNING_RATE = 1e-3

@@ -17,7 +17,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 
 from unstuck.guide.assembly import Guide
 from unstuck.guide.base import Steps
-from unstuck.tasks.atari_ram import Beside
+from unstuck.tasks.beside import Beside
 
 
 @dataclass(frozen=True)

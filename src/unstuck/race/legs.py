@@ -34,7 +34,7 @@ from unstuck.race.measure import Measure
 from unstuck.results import Mode
 from unstuck.rollout import Trace
 from unstuck.run import Run
-from unstuck.tasks.atari_ram import bytes_of, seen_space
+from unstuck.tasks.beside import bytes_of, seen_space
 from unstuck.treatments import NOTE, States, of_episodes, transplant, visit, with_weights
 from unstuck.vecenvs import make_vec_env
 from unstuck.workers import end_with_parent, one_thread

@@ -24,7 +24,7 @@ from unstuck.progress import Progress
 from unstuck.rollout import LIMIT_HINT, Trace, run_episodes, time_limit
 from unstuck.run import Run, alone, digest, write_json
 from unstuck.simulators import Snapshotter
-from unstuck.tasks.atari_ram import bytes_of
+from unstuck.tasks.beside import bytes_of
 from unstuck.workers import one_thread
 from unstuck.workspace import Workspace
 

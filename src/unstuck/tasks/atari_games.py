@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from unstuck.tasks.atari import FRAME_SKIP, clips, frames_in_a_step
-from unstuck.tasks.atari_ram import RAM as RAM_KEY
-from unstuck.tasks.atari_ram import Beside
+from unstuck.tasks.beside import RAM as RAM_KEY
+from unstuck.tasks.beside import Beside
 from unstuck.tasks.builder import discrete, env_id, max_episode_steps
 from unstuck.tasks.card import Describer, Obs, TaskCard, Variable
 from unstuck.tasks.generic import generic

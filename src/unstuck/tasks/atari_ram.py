@@ -1,49 +1,19 @@
-"""The RAM of an Atari game beside the pixels that an agent sees.
+"""The RAM of an Atari game beside the pixels that an agent sees (`unstuck.tasks.beside`).
 
-An agent from pixels knows no objects, and a coach cannot give conditions over pixels. The console's RAM knows them. So
-environments of games whose objects are known (`unstuck.tasks.atari_games`) give both: the describer reads the RAM, and
-everything that acts or learns is given the agent's part alone (`seen`, `seen_space`). What is trained so plays from
-pixels, anywhere.
+The console knows the objects of its games, which `unstuck.tasks.atari_games` reads from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-SEEN, RAM = "seen", "ram"
-"""Keys of such an observation: what the agent sees, and what only describers read."""
+from unstuck.tasks.beside import RAM, SEEN, Beside
+
 BYTES = 128
-
-
-class Beside(spaces.Dict):
-    """Observations of which the agent sees the part `SEEN`. `RAM` is (2, 128): before the last step and after it, both
-    the same at an episode's start."""
-
-
-def seen_space(space: spaces.Space) -> spaces.Space:
-    """The part of an observation space that the agent sees: all of it, but for `Beside`."""
-    return space[SEEN] if isinstance(space, Beside) else space
-
-
-def seen(obs: Any) -> Any:
-    """The part of an observation, or of a batch of them, that the agent sees."""
-    return obs[SEEN] if isinstance(obs, Mapping) and obs.keys() == {SEEN, RAM} else obs
-
-
-def described(obs: Any) -> Any:
-    """What describers read of an observation: without the pixels, where they read the RAM."""
-    return {RAM: obs[RAM]} if isinstance(obs, Mapping) and obs.keys() == {SEEN, RAM} else obs
-
-
-def bytes_of(space: spaces.Space) -> int:
-    """Of one observation."""
-    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
-    return sum(np.dtype(p.dtype or np.int64).itemsize * int(np.prod(p.shape or ())) for p in parts)
 
 
 class WithRam(gym.Wrapper):

@@ -56,7 +56,8 @@ def known_ids() -> list[str]:
 
 
 OBJECTS = "objects"
-"""Keyword argument: False leaves the RAM of Atari games out of observations."""
+"""Keyword argument: False leaves what lies beside pixels out of observations: the RAM of Atari games, the symbols of
+MiniGrid."""
 
 
 def _stacks_itself(env_id: str, kwargs: Mapping[str, Any], wrappers: Any) -> bool:
@@ -78,7 +79,8 @@ def make_env(
     MiniGrid and Atari are made with the observations that agents are trained on; their keyword argument
     `observation` chooses: see `unstuck.tasks.minigrid` and `unstuck.tasks.atari`. `env_wrapper` and `frame_stack`, as
     in RL Zoo's files, put wrappers around any environment: see `unstuck.tasks.wrapping`. Pixels of Atari games whose
-    objects are known come with the game's RAM beside them, unless `objects` is false: see `unstuck.tasks.atari_ram`.
+    objects are known come with the game's RAM beside them, and those of MiniGrid with its symbols, unless `objects` is
+    false: see `unstuck.tasks.beside`.
 
     Args:
         env_id: as `gymnasium.make` takes it, `module:Name-v0` included; or `module:function`, a function that takes
@@ -109,11 +111,15 @@ def make_env(
 
 
 def _with_objects(env: Any) -> Any:
-    if "ale_py" not in sys.modules:  # so there is no emulator in it
-        return env
-    from unstuck.tasks.atari_ram import with_ram
+    if "ale_py" in sys.modules:  # else there is no emulator in it
+        from unstuck.tasks.atari_ram import with_ram
 
-    return with_ram(env)
+        env = with_ram(env)
+    if "minigrid" in sys.modules:
+        from unstuck.tasks.minigrid import with_grid
+
+        env = with_grid(env)
+    return env
 
 
 def _make(env_id: str, env_kwargs: Mapping[str, Any], render_mode: str | None) -> Any:

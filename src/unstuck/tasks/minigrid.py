@@ -9,6 +9,10 @@ that no policy of Stable-Baselines3 takes, hence keyword argument `observation`:
   view one-hot, then the direction, (984,) float32 of 0 and 1. Multilayer perceptrons learn best from it.
 - `image`: `ImgObsWrapper`, the view alone, (7, 7, 3) uint8.
 - `full`: `FullyObsWrapper` and `ImgObsWrapper`, the whole grid, (width, height, 3) uint8.
+- `rgb`: `RGBImgPartialObsWrapper` and `ImgObsWrapper`, the view drawn in pixels, (56, 56, 3) uint8.
+- `rgb-full`: `RGBImgObsWrapper` and `ImgObsWrapper`, the whole grid in pixels, (8 height, 8 width, 3) uint8.
+
+Beside pixels lie the symbols of what is drawn (`with_grid`), which only the describer reads.
 - `raw`: as MiniGrid gives it.
 """
 
@@ -24,10 +28,13 @@ import numpy as np
 from gymnasium import spaces
 
 from unstuck.errors import TaskError, did_you_mean
+from unstuck.tasks.beside import GRID, SEEN, Beside
 from unstuck.tasks.builder import discrete, env_id, flag, var
 from unstuck.tasks.card import Obs, TaskCard, Variable
 
-OBSERVATIONS = ("flat", "onehot", "image", "full", "raw")
+OBSERVATIONS = ("flat", "onehot", "image", "full", "rgb", "rgb-full", "raw")
+DRAWN, DRAWN_WHOLE = "RGBImgPartialObsWrapper", "RGBImgObsWrapper"
+"""MiniGrid's wrappers that draw the view, and the grid."""
 
 # Numbers of MiniGrid's encoding of a cell: (kind, colour, state).
 KINDS = ("unseen", "empty", "wall", "floor", "door", "key", "ball", "box", "goal", "lava", "agent")
@@ -60,6 +67,8 @@ def make(name: str, env_kwargs: Mapping[str, Any], **rendering: Any) -> Any:
     wrap: dict[str, Callable[[Any], Any]] = {
         "flat": wrappers.FlatObsWrapper, "onehot": OneHotView, "image": wrappers.ImgObsWrapper,
         "full": lambda e: wrappers.ImgObsWrapper(wrappers.FullyObsWrapper(e)), "raw": lambda e: e,
+        "rgb": lambda e: wrappers.ImgObsWrapper(wrappers.RGBImgPartialObsWrapper(e)),
+        "rgb-full": lambda e: wrappers.ImgObsWrapper(wrappers.RGBImgObsWrapper(e)),
     }  # fmt: skip
     return wrap[chosen](env)
 
@@ -80,6 +89,33 @@ class OneHotView(gym.ObservationWrapper):
         return np.concatenate([np.concatenate(parts, axis=1).ravel(), direction])
 
 
+class WithGrid(gym.ObservationWrapper):
+    """The view or the grid in pixels, and in symbols: see `unstuck.tasks.beside`."""
+
+    def __init__(self, env: Any, whole: bool) -> None:
+        super().__init__(env)
+        core, self._whole = env.unwrapped, whole
+        shape = (core.width, core.height) if whole else (core.agent_view_size,) * 2
+        self.observation_space = Beside({SEEN: env.observation_space, GRID: spaces.Box(0, 255, (*shape, 3), np.uint8)})
+
+    def observation(self, observation: Any) -> dict[str, np.ndarray]:
+        core: Any = self.env.unwrapped
+        if not self._whole:
+            return {SEEN: observation, GRID: np.asarray(core.gen_obs()["image"], np.uint8)}
+        grid = np.array(core.grid.encode(), np.uint8)
+        grid[tuple(core.agent_pos)] = (_K["agent"], 0, core.agent_dir)
+        return {SEEN: observation, GRID: grid}
+
+
+def with_grid(env: Any) -> Any:
+    """The environment with its symbols beside the observation, where it is a MiniGrid drawn in pixels; else itself."""
+    space = env.observation_space
+    if not isinstance(space, spaces.Box) or len(space.shape) != 3 or not hasattr(env.unwrapped, "gen_obs"):
+        return env
+    whole = _has_layer(env, DRAWN_WHOLE)
+    return WithGrid(env, whole) if whole or _has_layer(env, DRAWN) else env
+
+
 # ---------------------------------------------------------------------------------------------- describing
 
 
@@ -96,7 +132,7 @@ class GridDescriber:
 
     def variables(self, obs: Obs) -> np.ndarray:
         """(N, *obs_shape) → (N, V) float64."""
-        grid = self.decode(np.asarray(obs)).astype(np.int64)
+        grid = (np.asarray(obs[GRID]) if isinstance(obs, Mapping) else self.decode(np.asarray(obs))).astype(np.int64)
         position, direction = _agent_in(grid) if self.full else _agent_of_view(grid)
         forward, right = _compass(grid.shape, position, direction)
         own = _own(grid.shape[:3], position)
@@ -198,9 +234,10 @@ def describer(env: Any) -> GridDescriber | None:
     """A describer of any MiniGrid environment whose observation is one of `OBSERVATIONS` but `raw`, else None."""
     core = env.unwrapped
     size = core.agent_view_size
-    full = _has_layer(env, "FullyObsWrapper")
+    drawn = isinstance(env.observation_space, Beside)
+    full = _has_layer(env, DRAWN_WHOLE if drawn else "FullyObsWrapper")
     grid_shape = (core.width, core.height) if full else (size, size)
-    decode = _decoder(env.observation_space, grid_shape, full)
+    decode = _as_it_is if drawn else _decoder(env.observation_space, grid_shape, full)
     if decode is None or not hasattr(core, "grid") or not isinstance(env.action_space, spaces.Discrete):
         return None
     sampled = _sample(env)
@@ -213,7 +250,7 @@ def describer(env: Any) -> GridDescriber | None:
         variables=tuple(_variables(sampled.objects, coloured, grid_shape, full)),
         action=discrete(**dict(list(_ACTIONS.items())[: int(env.action_space.n)])),
         max_episode_steps=sampled.max_steps,
-        notes=_notes(full, grid_shape, coloured),
+        notes=_notes(full, grid_shape, coloured) + (DRAWN_NOTE if drawn else ""),
     )
     return GridDescriber(card, decode, sampled.objects, coloured, full)
 
@@ -232,6 +269,10 @@ def _has_layer(env: Any, name: str) -> bool:
             return True
         env = env.env
     return False
+
+
+def _as_it_is(obs: np.ndarray) -> np.ndarray:
+    return obs
 
 
 def _decoder(space: Any, shape: tuple[int, int], full: bool) -> Decode | None:
@@ -357,6 +398,7 @@ def _variables(
     return [v.model_copy(update={"derived": True}) for v in found]
 
 
+DRAWN_NOTE = " It sees them drawn in pixels; the variables are read from the simulator, which says what is drawn."
 _COLOUR_KEY = ", ".join(f"{i} = {name}" for i, name in enumerate(COLOURS))
 
 

@@ -26,7 +26,7 @@ from unstuck.tasks.atari import (
     objects_of,
 )
 from unstuck.tasks.atari_games import PIXELS, rams
-from unstuck.tasks.atari_ram import Beside
+from unstuck.tasks.beside import Beside
 from unstuck.tasks.builder import discrete, env_id, flag, max_episode_steps, var
 from unstuck.tasks.card import ActionSpec, Obs, TaskCard, Variable
 

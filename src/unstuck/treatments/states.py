@@ -15,7 +15,7 @@ from unstuck.algorithms.base import Policy
 from unstuck.episodes import Episode
 from unstuck.errors import RunError
 from unstuck.files import check_arrays
-from unstuck.tasks.atari_ram import seen
+from unstuck.tasks.beside import seen
 from unstuck.treatments.noise import scale_for_entropy
 
 NOISES = (0.0, 0.1, 0.3, 0.5)

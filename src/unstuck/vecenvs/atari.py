@@ -13,7 +13,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from unstuck.tasks.atari import LIFE_LOST, TRAINED_REWARD, Games
-from unstuck.tasks.atari_ram import Beside, seen, seen_space
+from unstuck.tasks.beside import Beside, seen, seen_space
 
 
 class AsTrained(VecEnvWrapper):
