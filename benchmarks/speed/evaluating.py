@@ -7,38 +7,60 @@ from __future__ import annotations
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from benchmarks.speed.rows import Row
+from benchmarks.speed.rows import Row, side_by_side
 
-ENV, STEPS, WORKERS = "HalfCheetah-v5", (100_000, 500_000), 1
+ENV, STEPS, DEFAULT_STEPS = "HalfCheetah-v5", (100_000, 500_000), 500_000
 SHARE = 0.25
 """Of training's time that evaluation may take."""
 
 
 def measure(repeats: int, quick: bool = False) -> list[Row]:
-    """A row for each budget: seconds of training a seed, and of evaluating it and the agent before."""
-    return [_row(steps, [_run(steps, quick) for _ in range(repeats)]) for steps in ((2_048,) if quick else STEPS)]
+    """Seconds of training, and of evaluation: of one seed and the agent before on one core for each budget, and of what
+    `unstuck refine` does by default."""
+    runs = {f"{ENV}, one seed of {n:,} steps": partial(_one, n, quick) for n in ((2_048,) if quick else STEPS)}
+    steps = 12_288 if quick else DEFAULT_STEPS
+    runs[f"{ENV}, the default command: a race of {steps:,} steps and PPO continued, all cores"] = partial(
+        _default, steps, quick
+    )
+    return [_row(what, found) for what, found in side_by_side(runs, repeats).items()]
 
 
-def _row(steps: int, found: list[tuple[float, float]]) -> Row:
+def _row(what: str, found: list[tuple[float, float]]) -> Row:
     train, evaluate = (np.array(each) for each in zip(*found, strict=True))
     ratios = evaluate / train
     return {
-        "what": f"{ENV}, one seed of {steps:,} steps", "unit": "s", "baseline": float(np.median(train)),
+        "what": what, "unit": "s", "baseline": float(np.median(train)),
         "ours": float(np.median(evaluate)), "ratio": float(np.median(ratios)),
         "spread": [float(ratios.min()), float(ratios.max())], "limit": None, "target": SHARE,
     }  # fmt: skip
 
 
-def _run(steps: int, quick: bool) -> tuple[float, float]:
+def _one(steps: int, quick: bool) -> tuple[float, float]:
+    """One training without guidance, in this process."""
+    return _seconds({"method": "ppo", "steps": steps, "seeds": (1,), "jobs": 1}, (), quick)
+
+
+def _default(steps: int, quick: bool) -> tuple[float, float]:
+    """A race without a coach."""
+    from unstuck.stages.collect import collect
+    from unstuck.stages.explain import explain
+    from unstuck.stages.verify import verify
+
+    return _seconds({"method": "race", "steps": steps, "jobs": int(quick)}, (collect, explain, verify), quick)
+
+
+def _seconds(settings: dict[str, Any], before: tuple[Any, ...], quick: bool) -> tuple[float, float]:
     from stable_baselines3 import PPO
 
     from unstuck.config import AgentConfig, EvaluateConfig, RunConfig, TaskConfig, TrainConfig
     from unstuck.pipeline import open_run
+    from unstuck.rounds import train
     from unstuck.stages.evaluate import evaluate
-    from unstuck.stages.train import train
     from unstuck.tasks import make_env
 
     with tempfile.TemporaryDirectory() as name:
@@ -47,10 +69,12 @@ def _run(steps: int, quick: bool) -> tuple[float, float]:
         config = RunConfig(
             task=TaskConfig(env=ENV, env_kwargs={"max_episode_steps": 50} if quick else {}),
             agent=AgentConfig(agent=str(agent)),
-            train=TrainConfig(method="ppo", steps=steps, seeds=(1,), jobs=WORKERS),
+            train=TrainConfig(**settings),
             evaluate=EvaluateConfig(episodes=2, before_episodes=2) if quick else EvaluateConfig(),
         )  # fmt: skip
-        run = open_run(config, Path(name) / "run")
+        run = open_run(config, Path(name) / "run", named=set(settings))
+        for stage in before:
+            stage(run)
         seconds = []
         for stage in (train, evaluate):
             begun = time.perf_counter()

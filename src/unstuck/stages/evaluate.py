@@ -122,10 +122,13 @@ def _scorings(run: Run) -> list[Scoring]:
 
 def _played(run: Run, scorings: Sequence[Scoring]) -> Iterator[tuple[Scoring, dict[Mode, Played]]]:
     """What comes of them, in their order. The checkpoints of a training share environments in one process, unless
-    there are more processes than trainings."""
+    there are more processes than trainings; and all of them do where there is only this process."""
     from joblib import Parallel, delayed
 
     workers = run.config.train.jobs or os.cpu_count() or 1
+    if workers == 1:
+        yield from zip(scorings, _one_by_one(str(run.root), scorings), strict=True)
+        return
     groups = [list(group) for _, group in groupby(scorings, key=lambda scoring: scoring.key)]
     if workers > len(groups):
         groups = [[scoring] for scoring in scorings]
@@ -142,21 +145,20 @@ def episodes_of(seed: int) -> int:
     return first_of(0, seed)
 
 
-@one_thread()
 def play_all(root: str, scorings: Sequence[Scoring]) -> list[dict[Mode, Played]]:
     """In a worker process: what comes of the episodes of each, in the same environments."""
     end_with_parent()
+    return list(_one_by_one(root, scorings))
+
+
+def _one_by_one(root: str, scorings: Sequence[Scoring]) -> Iterator[dict[Mode, Played]]:
     run = Run(root)
     # Agents that training wrote need no trust; only the one that was given may.
     trust, seed = run.config.agent.trust, run.config.evaluate.seed
-    with Arena(EnvMaker(run.config.task)) as arena:
-        return [
-            arena.play(
-                load_agent(s.agent, vecnormalize=s.vecnormalize, trust=trust),
-                range(seed + s.later, seed + s.later + s.episodes), s.modes,
-            )
-            for s in scorings
-        ]  # fmt: skip
+    with one_thread(), Arena(EnvMaker(run.config.task)) as arena:
+        for s in scorings:
+            agent = load_agent(s.agent, vecnormalize=s.vecnormalize, trust=trust)
+            yield arena.play(agent, range(seed + s.later, seed + s.later + s.episodes), s.modes)
 
 
 def _scores(run: Run, returns: dict[Scoring, dict[Mode, Played]]) -> Scores:
