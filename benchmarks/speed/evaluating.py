@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks.speed import machine
 from benchmarks.speed.rows import Row, side_by_side
 
 ENV, STEPS, DEFAULT_STEPS = "HalfCheetah-v5", (100_000, 500_000), 500_000
@@ -30,31 +31,36 @@ def measure(repeats: int, quick: bool = False) -> list[Row]:
     return [_row(what, found) for what, found in side_by_side(runs, repeats).items()]
 
 
-def _row(what: str, found: list[tuple[float, float]]) -> Row:
-    train, evaluate = (np.array(each) for each in zip(*found, strict=True))
+def _row(what: str, found: list[tuple[float, float, float, int]]) -> Row:
+    train, evaluate, limit, steps = (np.array(each) for each in zip(*found, strict=True))
     ratios = evaluate / train
     return {
         "what": what, "unit": "s", "baseline": float(np.median(train)),
         "ours": float(np.median(evaluate)), "ratio": float(np.median(ratios)),
-        "spread": [float(ratios.min()), float(ratios.max())], "limit": None, "target": SHARE,
+        "spread": [float(ratios.min()), float(ratios.max())], "limit": float(np.median(limit)), "target": SHARE,
+        "note": f"{int(np.median(steps)):,} steps are evaluated",
     }  # fmt: skip
 
 
-def _one(steps: int, quick: bool) -> tuple[float, float]:
+def _one(steps: int, quick: bool) -> tuple[float, float, float, int]:
     """One training without guidance, in this process."""
-    return _seconds({"method": "ppo", "steps": steps, "seeds": (1,), "jobs": 1}, (), quick)
+    return _seconds({"method": "ppo", "steps": steps, "seeds": (1,), "jobs": 1}, (), 1, quick)
 
 
-def _default(steps: int, quick: bool) -> tuple[float, float]:
+def _default(steps: int, quick: bool) -> tuple[float, float, float, int]:
     """A race without a coach."""
     from unstuck.stages.collect import collect
     from unstuck.stages.explain import explain
     from unstuck.stages.verify import verify
 
-    return _seconds({"method": "race", "steps": steps, "jobs": int(quick)}, (collect, explain, verify), quick)
+    before = (collect, explain, verify)
+    return _seconds({"method": "race", "steps": steps, "jobs": int(quick)}, before, machine.cores(), quick)
 
 
-def _seconds(settings: dict[str, Any], before: tuple[Any, ...], quick: bool) -> tuple[float, float]:
+def _seconds(
+    settings: dict[str, Any], before: tuple[Any, ...], cores: int, quick: bool
+) -> tuple[float, float, float, int]:
+    """Of training, of evaluation, and of `mj_step` for as many steps as are evaluated, on so many cores; and these."""
     from stable_baselines3 import PPO
 
     from unstuck.config import AgentConfig, EvaluateConfig, RunConfig, TaskConfig, TrainConfig
@@ -80,4 +86,5 @@ def _seconds(settings: dict[str, Any], before: tuple[Any, ...], quick: bool) -> 
             begun = time.perf_counter()
             stage(run)
             seconds.append(time.perf_counter() - begun)
-    return seconds[0], seconds[1]
+        steps = run.record("evaluate").env_steps
+    return seconds[0], seconds[1], steps * machine.raw_step(ENV) / cores, steps

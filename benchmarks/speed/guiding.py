@@ -30,6 +30,8 @@ KINDS = {
 }
 TARGETS = {100: 0.03, 10_000: 0.10}
 """Largest share of the steps per second, by the number of pieces."""
+DIVIDED = 100
+"""The number of pieces whose execution is timed part by part."""
 
 
 def measure(repeats: int, quick: bool = False) -> list[Row]:
@@ -56,17 +58,26 @@ def measure(repeats: int, quick: bool = False) -> list[Row]:
                     bare.append(_train(space, Plan(), None, Path(name), 1 if quick else 4)[0])
                 _, cost, hits[case] = _train(space, plans[case[0]], guidance, Path(name), 1 if quick else 2)
                 costs[case].append(cost)
+        parts = {
+            case: _parts(space, execute, guidance, Path(name), 1 if quick else 2)
+            for case, guidance in made.items()
+            if plans[case[0]] is execute and case[1] == (NUMBERS[0] if quick else DIVIDED)
+        }
     step = float(np.median(bare))
-    return [_row(kind, n, step, costs[kind, n], hits[kind, n]) for kind, n in made]
+    return [_row(kind, n, step, costs[kind, n], hits[kind, n], parts.get((kind, n))) for kind, n in made]
 
 
-def _row(kind: str, n: int, step: float, costs: list[float], hit: float) -> Row:
-    cost = float(np.median(costs))
+def _row(kind: str, n: int, step: float, costs: list[float], hit: float, parts: dict[str, float] | None) -> Row:
+    cost, note = float(np.median(costs)), f"advice applied in {hit:.0%} of the states"
+    if parts is not None:
+        divided = ", ".join(f"{name} {1e6 * seconds:.0f}" for name, seconds in parts.items() if name != ALONE)
+        note += f"; of it {divided} µs, and {1e6 * parts[ALONE]:.0f} µs all three {ALONE}"
     return {
         "what": f"{n:,} {KINDS[kind]}", "unit": "µs per vector step", "baseline": step * 1e6, "ours": cost * 1e6,
         # What is lost of the steps per second: the time that is added, as a share of all the time there is then.
         "ratio": cost / (step + cost), "spread": [c / (step + c) for c in (min(costs), max(costs))], "limit": None,
-        "target": TARGETS.get(n), "kind": kind, "number": n, "note": f"advice applied in {hit:.0%} of the states",
+        "target": TARGETS.get(n), "kind": kind, "number": n, "note": note,
+        **({"alone": parts[ALONE] * 1e6} if parts else {}),
     }  # fmt: skip
 
 
@@ -141,6 +152,45 @@ def _train(space: Any, plan: Any, guidance: Any, folder: Path, rollouts: int) ->
         seconds = time.perf_counter() - begun
     learner.model.get_env().close()
     return seconds / (rollouts * N_STEPS), clock.spent / (rollouts * N_STEPS), float(np.mean(hits))
+
+
+ALONE = "by themselves"
+
+
+def _parts(space: Any, plan: Any, guidance: Any, folder: Path, rollouts: int) -> dict[str, float]:
+    """Seconds of a vector step in which variables are computed, advice is matched, actions are substituted; and of all
+    three where they are called again and again, with nothing in between."""
+    from unstuck.config import TrainConfig
+    from unstuck.learner import Learner
+
+    steps = rollouts * N_ENVS * N_STEPS
+    learner = Learner(
+        space, TrainConfig(n_envs=N_ENVS, n_steps=N_STEPS, critic_warmup=0, threads=1), plan, guidance, 0, steps, folder
+    )
+    sense, substitution = learner.guide.sense, learner.model.substitution
+    (part,) = (p for p in sense.parts if p.acts)
+    observe, see, substitute = sense.observe, part.see, substitution.substitute
+    seen: list[np.ndarray] = []
+
+    def watched(obs: np.ndarray) -> np.ndarray:
+        seen.append(np.array(obs))
+        return clocks["variables"].timed(observe)(obs)
+
+    clocks = {"variables": _Clock(), "matching": _Clock(), "substitution": _Clock()}
+    sense.observe = watched
+    clocks["matching"].around(part, "see")
+    clocks["substitution"].around(substitution, "substitute")
+    learner.trainer.learn(steps, lambda _: None)
+    own = np.zeros((N_ENVS, *learner.model.action_space.shape), np.float32)
+    none, some, times = np.zeros(N_ENVS, dtype=bool), [o for o in seen if len(o) == N_ENVS][:N_STEPS], []
+    for _ in range(20):
+        begun = time.perf_counter()
+        for obs in some:
+            see(observe(obs), none)
+            substitute(own)
+        times.append((time.perf_counter() - begun) / len(some))
+    learner.model.get_env().close()
+    return {name: clock.spent / (rollouts * N_STEPS) for name, clock in clocks.items()} | {ALONE: float(min(times))}
 
 
 @contextlib.contextmanager

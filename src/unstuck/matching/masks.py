@@ -87,12 +87,14 @@ class Masks:
 
     def __init__(self, pieces: Sequence[Sequence[Clause]], max_cuts: int | None = MAX_CUTS):
         self._pieces, self.exact = pieces, all(sum(len(c) > 1 for c in p) <= MAX_LAYERS for p in pieces)
-        columns = list(dict.fromkeys(i.column for piece in pieces for clause in piece for i in clause))
+        found = dict.fromkeys(i.column for piece in pieces for clause in piece for i in clause)
+        columns = sorted(found, key=lambda column: column.variable)
         number = {column: k for k, column in enumerate(columns)}
         self._variables = np.array([c.variable for c in columns], dtype=np.intp)
         self._abs = np.array([[c.abs] for c in columns], dtype=bool)
         # Looked at once, not at every step: each numpy call there costs more than the arithmetic that it does.
         self._any_abs = bool(self._abs.any())
+        self._in_order = self._variables.tolist() == [*range(len(columns))]
         self._less = Differences([c.minus for c in columns])
         flat = np.array(
             [
@@ -165,7 +167,9 @@ class Masks:
         return None if len(used) == len(self._cuts) else used, table
 
     def values(self, values: np.ndarray) -> np.ndarray:
-        """(N, V) values of variables → (K, N) what is compared with bounds, for each column."""
+        """(N, V) values of variables → (K, N) what is compared with bounds, for each column; maybe a view."""
+        if self._in_order and not self._any_abs and not self._less.variables:
+            return values.T[: len(self._variables)]
         x = values.T.take(self._variables, axis=0)
         if self._any_abs:
             np.abs(x, out=x, where=self._abs)

@@ -62,6 +62,7 @@ class Execution(Part):
         self._holding = Holding(self._advisor.holds, context.n_envs)
         self._rng = np.random.default_rng([context.seed, 11])
         self._guided = np.ones(context.n_envs, dtype=bool)
+        self._partly = settings.execute_share < 1 or settings.execute_fade > 0
         self._now = 0
         self.seen = self.hits = 0
 
@@ -76,7 +77,7 @@ class Execution(Part):
         found = self._advisor.first(values)
         self.seen += len(found)
         self.hits += int(np.count_nonzero(found >= 0))
-        if (share := self.share) < 1.0:
+        if self._partly and (share := self.share) < 1.0:
             # As many numbers at each step, whatever begins.
             drawn = np.arange(len(found)) + self._rng.random(len(found)) < share * len(found)
             self._guided = np.where(begun, drawn, self._guided)
@@ -93,7 +94,7 @@ class Execution(Part):
 
     def line(self) -> dict[str, Any]:
         line = {"hit_rate": self.hits / max(1, self.seen)}
-        if self.settings.execute_share < 1 or self.settings.execute_fade:
+        if self._partly:
             line["executed"] = self.share
         self.seen = self.hits = 0
         return line
