@@ -30,6 +30,7 @@ from unstuck.guide.plan import Plan
 from unstuck.intake import take_in
 from unstuck.keys import STATE_VARIABLE
 from unstuck.learner import Learner
+from unstuck.pace import announcement, seconds_per_step
 from unstuck.pipeline import open_run
 from unstuck.preflight import check_device
 from unstuck.race.legs import play
@@ -42,7 +43,7 @@ from unstuck.tasks.atari import LIFE_LOST, TRAINED_REWARD
 from unstuck.tasks.atari_games import GAMES
 from unstuck.tasks.beside import RAM, SEEN, Beside, seen, seen_space
 from unstuck.testing import CORRIDOR
-from unstuck.treatments import States, afresh
+from unstuck.treatments import States, afresh, quieter
 from unstuck.vecenvs import make_vec_env
 from unstuck.workspace import Workspace
 
@@ -503,6 +504,28 @@ def test_what_is_refined_plays_from_pixels_alone_what_was_measured(tmp_path: Pat
     ]
     assert found == measured
     assert len(set(measured)) > 1, "it plays otherwise from other starts"
+
+
+def test_how_long_training_takes_is_said_of_convolutions_too(tmp_path: Path, pong: Path) -> None:
+    task = TaskConfig(env=PONG)
+    config = RunConfig(agent=AgentConfig(agent=str(pong)), task=task, train=TrainConfig(n_epochs=1, steps=100_000))
+    run = open_run(config, tmp_path / "run")
+    once = seconds_per_step(Workspace(run), run.config.train, 32)
+    often = seconds_per_step(Workspace(run), run.config.train.model_copy(update={"n_epochs": 40}), 32)
+    assert once is not None
+    assert often is not None
+    assert often > 3 * once > 0
+    assert "; about" in announcement(run)
+
+
+def test_the_noise_of_an_agent_from_pixels_can_be_turned_down(pong: Path) -> None:
+    agent = load_agent(pong)
+    states = np.random.default_rng(0).integers(0, 255, (6, 4, 84, 84), dtype=np.uint8)
+    spaces = gym.spaces.Box(0, 255, (4, 84, 84), np.uint8), gym.spaces.Discrete(6)
+    loud, quiet = (policy_of(a, *spaces) for a in (agent, quieter(agent, spaces[1], 0.01)))
+    np.testing.assert_array_equal(loud.act(states), quiet.act(states))
+    chosen = [p.signals(states)["action_prob"].max(axis=1) for p in (loud, quiet)]
+    assert (chosen[1] > chosen[0] + 0.05).all()
 
 
 def test_new_convolutions_answer_to_what_is_seen(pong: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from typing import Any
 
 import numpy as np
 import torch
+from stable_baselines3.common.policies import ActorCriticPolicy
 
 from unstuck.algorithms import algorithm_of
 from unstuck.config import TrainConfig
@@ -20,6 +22,8 @@ from unstuck.workspace import Workspace
 
 WATCHED, MOST_STEPS = 0.25, 1000
 """Seconds, and environment steps, for which one environment is watched; random actions, which nothing learns from."""
+CONVOLVED = 3
+"""Passes through convolutions that are timed."""
 GRADIENT_STEP = 0.001
 """Seconds of one of SAC's, about."""
 ALONE = 0.6
@@ -76,8 +80,8 @@ def may_replay(run: Run, space: Workspace) -> bool:
 @one_thread()
 def seconds_per_step(space: Workspace, config: TrainConfig, batch_size: int) -> float | None:
     """Seconds that one environment step of training takes on one core, about: the simulation's share by some steps of
-    one environment, the update's by some minibatches through matrices of the networks' shapes. None where networks
-    have other layers than matrices.
+    one environment, the update's by some minibatches through matrices of the networks' shapes, or, where there are
+    convolutions, through the network itself, and what it takes to act. None where neither can be measured.
 
     Raises:
         EnvironmentFaultError: the environment misbehaves.
@@ -85,7 +89,7 @@ def seconds_per_step(space: Workspace, config: TrainConfig, batch_size: int) -> 
     agent = space.agent
     shapes = [tuple(t.shape) for name, t in agent.state_dict.items() if name.endswith("weight") and t.ndim > 1]
     if any(len(shape) > 2 for shape in shapes):
-        return None
+        return _convolved(space, config, batch_size)
     passes = config.n_epochs / batch_size if algorithm_of(agent).on_policy else 1.0
     return _simulation(space) + passes * _minibatch(shapes, batch_size)
 
@@ -105,6 +109,31 @@ def _simulation(space: Workspace) -> float:
             return (time.perf_counter() - begun) / steps
     finally:
         env.close()
+
+
+def _convolved(space: Workspace, config: TrainConfig, batch_size: int) -> float | None:
+    policy = getattr(space.actor, "policy", None)
+    if not isinstance(policy, ActorCriticPolicy):
+        return None
+    policy = copy.deepcopy(policy).float().requires_grad_(True)
+    seen: Any = policy.observation_space
+    if not seen.shape:
+        return None
+
+    def passed(count: int, learns: bool) -> float:
+        states = torch.zeros((count, *seen.shape), dtype=torch.uint8 if seen.dtype == np.uint8 else torch.float32)
+        times = []
+        for _ in range(CONVOLVED):
+            begun = time.perf_counter()
+            with torch.set_grad_enabled(learns):
+                latent: Any = policy.extract_features(states, policy.pi_features_extractor)
+                if learns:
+                    latent.sum().backward()
+            times.append(time.perf_counter() - begun)
+        return float(np.median(times))
+
+    acts = passed(config.n_envs, False) / config.n_envs
+    return _simulation(space) + acts + config.n_epochs / batch_size * passed(batch_size, True)
 
 
 def _minibatch(shapes: list[tuple[int, ...]], size: int) -> float:
