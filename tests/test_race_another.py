@@ -16,7 +16,7 @@ from unstuck.agents import Agent, load_agent, save_agent
 from unstuck.algorithms import algorithm_of, policy_of
 from unstuck.config import CollectConfig, EvaluateConfig, RaceConfig, RunConfig, TaskConfig, TrainConfig
 from unstuck.contender import Chosen, files_of
-from unstuck.errors import AgentError
+from unstuck.errors import AgentError, RunError
 from unstuck.guide.plan import Plan
 from unstuck.pipeline import open_run
 from unstuck.race import contest as contests
@@ -256,3 +256,17 @@ def test_a_race_that_names_it_where_it_cannot_learn_is_refused_before_a_step(tmp
     with pytest.raises(AgentError, match="leave `sac` out"):
         train(run)
     assert not list((run.root / "race").glob("*/*/states"))
+
+
+def test_a_budget_too_small_for_a_race_is_said_to_be(tmp_path: Path) -> None:
+    model = PPO("MlpPolicy", "Pendulum-v1", n_steps=32, batch_size=32, seed=0, device="cpu")
+    config = RunConfig(
+        task=TaskConfig(env="Pendulum-v1"), agent={"agent": str(save_agent(model, tmp_path / "agent.zip"))},
+        collect=CollectConfig(episodes=2, max_steps=400),
+        train=TrainConfig(steps=1_000, seeds=(1,), method="race", control=False, n_steps=32, n_envs=8),
+    )  # fmt: skip
+    run = open_run(config, tmp_path / "run")
+    for stage in (collect, explain, verify):
+        stage(run)
+    with pytest.raises(RunError, match="no room to train anybody"):
+        train(run)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from unstuck.algorithms import algorithm_of
+from unstuck.errors import RunError
 from unstuck.guidance import Guidance
 from unstuck.guide.plan import Plan
 from unstuck.race import screen as screening
@@ -59,6 +60,11 @@ class Race:
             feedback=self._feedback(),
         ).run()  # fmt: skip
         winner, finalist = finish(track, *contested)
+        if not winner.trained:
+            raise RunError(
+                f"the budget of {track.budget:,} environment steps leaves a race no room to train anybody, beside its "
+                "evaluations and its last test: raise --train.steps, or train once (--race.none)"
+            )
         winner.rank = winner.rank.model_copy(update={"status": "winner"})
         track.show("the winner is trained, the test comes last")
         return Finals(track, winner, finalist).run()
