@@ -31,6 +31,7 @@ from unstuck.race.track import Track
 from unstuck.results import Scores, trainings
 from unstuck.rollout import first_of
 from unstuck.rounds import train
+from unstuck.run import Run
 from unstuck.stages.collect import collect
 from unstuck.stages.evaluate import SCORES, evaluate
 from unstuck.stages.explain import explain
@@ -241,32 +242,29 @@ def test_as_the_winner_it_is_given_time_to_pass(first: float, goes_on: bool) -> 
     assert (ahead_of(track, winner, [rival], patient=True) is None) == goes_on
 
 
-def test_a_race_that_names_it_where_it_cannot_learn_is_refused_before_a_step(tmp_path: Path) -> None:
-    model = PPO("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=32, seed=0, device="cpu")
-    agent = save_agent(model, tmp_path / "agent.zip")
+def ready_to_race(folder: Path, env: str, *, steps: int, **race: tuple[str, ...]) -> Run:
+    """A run of a fresh agent of PPO, up to its race."""
+    model = PPO("MlpPolicy", env, n_steps=32, batch_size=32, seed=0, device="cpu")
     config = RunConfig(
-        task=TaskConfig(env="CartPole-v1"), agent={"agent": str(agent)},
-        collect=CollectConfig(episodes=2, max_steps=100),
-        train=TrainConfig(steps=4_000, seeds=(1,), method="race", control=False, n_steps=32, n_envs=4),
-        race=RaceConfig(treatments=("sac", "afresh")),
+        task=TaskConfig(env=env), agent={"agent": str(save_agent(model, folder / "agent.zip"))},
+        collect=CollectConfig(episodes=2, max_steps=400),
+        train=TrainConfig(steps=steps, seeds=(1,), method="race", control=False, n_steps=32, n_envs=8),
+        race=RaceConfig(**race),
     )  # fmt: skip
-    run = open_run(config, tmp_path / "run")
+    run = open_run(config, folder / "run")
     for stage in (collect, explain, verify):
         stage(run)
+    return run
+
+
+def test_a_race_that_names_it_where_it_cannot_learn_is_refused_before_a_step(tmp_path: Path) -> None:
+    run = ready_to_race(tmp_path, "CartPole-v1", steps=4_000, treatments=("sac", "afresh"))
     with pytest.raises(AgentError, match="leave `sac` out"):
         train(run)
     assert not list((run.root / "race").glob("*/*/states"))
 
 
 def test_a_budget_too_small_for_a_race_is_said_to_be(tmp_path: Path) -> None:
-    model = PPO("MlpPolicy", "Pendulum-v1", n_steps=32, batch_size=32, seed=0, device="cpu")
-    config = RunConfig(
-        task=TaskConfig(env="Pendulum-v1"), agent={"agent": str(save_agent(model, tmp_path / "agent.zip"))},
-        collect=CollectConfig(episodes=2, max_steps=400),
-        train=TrainConfig(steps=1_000, seeds=(1,), method="race", control=False, n_steps=32, n_envs=8),
-    )  # fmt: skip
-    run = open_run(config, tmp_path / "run")
-    for stage in (collect, explain, verify):
-        stage(run)
+    run = ready_to_race(tmp_path, "Pendulum-v1", steps=1_000)
     with pytest.raises(RunError, match="no room to train anybody"):
         train(run)

@@ -16,7 +16,7 @@ from unstuck.errors import EnvironmentFaultError
 from unstuck.methods import METHODS, SMALL_BATCH
 from unstuck.run import Run
 from unstuck.tasks.guarded import Place, guarded
-from unstuck.treatments.another import MOST, REPLAYED, UPDATES, can_be_sac
+from unstuck.treatments.another import MOST, UPDATES, is_offered
 from unstuck.workers import cores, one_thread
 from unstuck.workspace import Workspace
 
@@ -74,7 +74,7 @@ def may_replay(run: Run, space: Workspace) -> bool:
     named = run.config.race.treatments
     if named:
         return any("sac" in name.split("+") for name in named)
-    return algorithm_of(space.agent).on_policy and run.config.train.steps <= REPLAYED and can_be_sac(*space.spaces)
+    return algorithm_of(space.agent).on_policy and is_offered(run.config.train.steps, *space.spaces)
 
 
 @one_thread()

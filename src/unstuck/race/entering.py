@@ -12,7 +12,7 @@ from unstuck.errors import RunError
 from unstuck.guidance import Guidance
 from unstuck.guide.plan import Plan
 from unstuck.race.competitors import TRUNK, Competitor, competitor
-from unstuck.treatments.another import REPLAYED, can_be_sac
+from unstuck.treatments.another import is_offered
 from unstuck.workspace import Workspace
 
 AFRESH_SHARE = 0.2
@@ -142,7 +142,7 @@ def signs_of(space: Workspace, guidances: Sequence[Guidance], budget: int, *, lo
         on_policy=algorithm_of(space.agent).on_policy, guidances=len(guidances),
         agent_steps=int(space.agent.hyperparameters.get("num_timesteps") or 0), budget=budget, long=long,
         distance=share_of_the_way(panel),
-        replays=0 < budget <= REPLAYED and can_be_sac(*space.spaces) and _whole(space),
+        replays=is_offered(budget, *space.spaces) and _whole(space),
     )  # fmt: skip
 
 

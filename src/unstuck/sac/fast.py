@@ -13,6 +13,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import nn
 
+from unstuck.ppo import adam
 from unstuck.sac.update import Updates
 
 WIDEST = 128
@@ -26,8 +27,6 @@ class FastSAC(SAC):
     above. A zip that it saves names this class; `unstuck.algorithms` saves plain ones.
     """
 
-    step_in_call = 0
-    """Of the gradient steps of one call of `train`, the one being made."""
     _updates: Updates | None = None
 
     @property
@@ -46,9 +45,9 @@ class FastSAC(SAC):
             self._updates = Updates(self)
         updates, losses = self._updates, []
         updates.pull()
-        for self.step_in_call in range(gradient_steps):
+        for number in range(gradient_steps):
             samples = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
-            losses.append(updates.step(samples, self.gamma))
+            losses.append(updates.step(samples, self.gamma, follow=number % self.target_update_interval == 0))
         updates.push()
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -59,7 +58,7 @@ class FastSAC(SAC):
                 self.logger.record(f"train/{name}", np.mean(values))
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_updates", "step_in_call"]
+        return [*super()._excluded_save_params(), "_updates"]
 
 
 def unsupported(model: Any) -> str | None:
@@ -81,10 +80,8 @@ def unsupported(model: Any) -> str | None:
     if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in policy.parameters()):
         return "its parameters are not float32 on the CPU"
     optimisers = (model.actor.optimizer, model.critic.optimizer)
-    if any(type(o) is not torch.optim.Adam or len(o.param_groups) != 1 for o in optimisers):
-        return "its optimisers are not one Adam each"
-    if any(o.param_groups[0].get(k) for o in optimisers for k in ("weight_decay", "amsgrad", "maximize")):
-        return "its Adam has weight decay, or is not the plain one"
+    if reason := next(filter(None, map(adam.unsupported, optimisers)), None):
+        return f"actor and critic do not have a plain Adam each, without weight decay: {reason}"
     if any(getattr(o, "_optimizer_step_pre_hooks", None) for o in optimisers):
         return "a loss is hooked to its optimisers"
     if not isinstance(model.replay_buffer, ReplayBuffer):

@@ -122,12 +122,13 @@ class Updates:
         for part in self._parts:
             part.push()
 
-    def step(self, samples: Any, gamma: float) -> Losses:
+    def step(self, samples: Any, gamma: float, follow: bool) -> Losses:
         """One gradient step.
 
         Args:
             samples: a batch of Stable-Baselines3's replay buffer.
             gamma: the discount, where the samples bring none.
+            follow: whether the targets take over their share of the critics afterwards.
         """
         model, batch = self.model, len(samples.rewards)
         inputs, (actor, next_actor, critic, target) = self._room(batch)
@@ -161,7 +162,7 @@ class Updates:
         actor_loss = float(np.mean(price * drawn.log_prob - q.min(axis=0)[0]))
         if self.learns:
             self._improve(drawn, best, price, actor, inputs, critic, rows)
-        if model.step_in_call % model.target_update_interval == 0:
+        if follow:
             self.target.flat *= np.float32(1.0 - model.tau)
             self.target.flat += np.float32(model.tau) * self.critic.flat
         return Losses(actor_loss, critic_loss, entropy_loss, price)

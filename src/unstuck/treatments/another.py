@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from gymnasium import spaces
 
 from unstuck.agents import Agent
 from unstuck.errors import AgentError
-from unstuck.treatments.fresh import fresh_policy, statistics_of, with_policy
+from unstuck.treatments.fresh import discount_of, fresh_policy, statistics_of, with_policy
 from unstuck.treatments.states import States
 
 WIDTH = 64
@@ -37,6 +36,11 @@ def can_be_sac(observation_space: spaces.Space, action_space: spaces.Space) -> b
     """Whether observations are a vector of numbers, and actions continuous and bounded."""
     vector = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 1
     return vector and isinstance(action_space, spaces.Box) and action_space.is_bounded()
+
+
+def is_offered(budget: int, observation_space: spaces.Space, action_space: spaces.Space) -> bool:
+    """Whether a race of so many environment steps may try it unasked in these spaces."""
+    return 0 < budget <= REPLAYED and can_be_sac(observation_space, action_space)
 
 
 def check_sac(where: Path, observation_space: spaces.Space, action_space: spaces.Space) -> None:
@@ -68,7 +72,7 @@ def sac(
     check_sac(agent.path, observation_space, action_space)
     normalization = agent.normalization
     if (normalization is None or not normalization.norm_obs) and states is not None:
-        normalization = statistics_of(states, observation_space, gamma(agent))
+        normalization = statistics_of(states, observation_space, discount_of(agent))
     if normalization is not None:
         normalization = replace(normalization, norm_reward=False, clip_obs=CLIP)
     freq = int(SETTINGS["train_freq"])
@@ -76,15 +80,9 @@ def sac(
     blank = replace(
         agent, algorithm="SAC", policy_class_name="MlpPolicy", policy_class=None,
         policy_kwargs={"net_arch": [WIDTH, WIDTH]},
-        hyperparameters={**SETTINGS, "gamma": gamma(agent), "gradient_steps": each},
+        hyperparameters={**SETTINGS, "gamma": discount_of(agent), "gradient_steps": each},
         tensors={}, observation_space=observation_space, action_space=action_space,
     )  # fmt: skip
     policy = fresh_policy(blank, observation_space, action_space, seed)
     note = "begun again with SAC: a new network, learning from a replay buffer"
     return with_policy(blank, policy, note, normalization)
-
-
-def gamma(agent: Agent) -> float:
-    """The agent's discount."""
-    found = float(agent.hyperparameters.get("gamma") or 0.99)
-    return found if np.isfinite(found) else 0.99

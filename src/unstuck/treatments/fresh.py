@@ -125,10 +125,11 @@ def afresh(
         unit_variance(policy, states, seed)
     normalization, on_policy = agent.normalization, algorithm_of(agent).on_policy
     if on_policy and states is not None and (normalization is None or not normalization.norm_obs):
-        normalization = statistics_of(states, observation_space, _gamma(agent))
+        normalization = statistics_of(states, observation_space, discount_of(agent))
     new = with_policy(agent, policy, "trained afresh: a new network", normalization)
     return new if on_policy else rescaled(new, observation_space)
 
 
-def _gamma(agent: Agent) -> float:
+def discount_of(agent: Agent) -> float:
+    """The agent's discount; 0.99 where its file says none."""
     return float(agent.hyperparameters.get("gamma") or 0.99)
