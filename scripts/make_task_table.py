@@ -93,7 +93,7 @@ argument `observation` of `--env-kwargs` chooses, because agents see them throug
 | `UnstuckPong-v0` | | Pong as its objects, from the RAM, scaled; actions stay, up, down; every 4th frame, sticky |
 
 Pong is described from the objects of `UnstuckPong-v0`; Pong, Breakout, Freeway, Boxing and Space Invaders from the
-RAM. Every address is held against frames in tests/test_tasks_atari.py and tests/test_pixels.py. `UnstuckPong-v0`
+RAM. Every address is held against frames in tests/test_tasks_atari.py and tests/test_pixels_games.py. `UnstuckPong-v0`
 takes `frameskip` (4) and `repeat_action_probability` (0.25).
 
 ## MiniGrid from images
@@ -124,12 +124,12 @@ images (7, 7, 3) need, is read with `--trust`, and its module must be importable
 - **Returns are true scores of whole games**, before, after and in learning curves, although training clips rewards to
   -1, 0 and 1 and ends an episode with a life, as the agent's own training did (`reward_as_trained` and `life_lost` in
   the infos). Where a life is lost, the game is served again within that step, as the vector environment does it in
-  training. tests/test_pixels.py holds frames, rewards and ends against Stable-Baselines3's own, bit by bit.
+  training. tests/test_pixels_games.py holds frames, rewards and ends against Stable-Baselines3's own, bit by bit.
 - **Other games** are played, measured and trained the same way. The coach is told the game's name and actions, and
   brightness in 4 x 4 patches, on which few rules can be built: show it frames, `--llm.frames 5`. You are told so.
 - **Verification** branches from stored states: each step of a collected episode is kept with the emulator's state, its
   random numbers and all that wrappers keep (frames, buffers, lives), 2 kB a step on disk. Restoring one takes no
-  environment step and goes on bit for bit as a replay does, which tests/test_pixels.py holds to the end of a life.
+  environment step and goes on bit for bit as a replay does, to the end of a life (tests/test_pixels_games.py).
   Points are rare, so one rule in a few pairs of 100 steps is often unresolved, and the set of all rules decides: for a
   Breakout agent that returned 1 to 4 points a coach's advice brought 13 in both pairs of 450 steps, and 0 without it.
 - **A stuck one to try**: `benchmarks/agents/pong-pixels-dead.zip`, which `python scripts/make_pixel_agent.py` makes in
