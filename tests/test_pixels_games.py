@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,30 @@ from stable_baselines3.common.vec_env import VecFrameStack, VecTransposeImage
 
 pytest.importorskip("ale_py")
 
-from pixel_cases import BREAKOUT, PONG
+from pixel_cases import BREAKOUT, PONG, small
 from unstuck.agents import load_agent
 from unstuck.algorithms import policy_of
+from unstuck.config import AgentConfig, CollectConfig, RunConfig, TaskConfig
+from unstuck.diagnosis.critic import returns_to_go
+from unstuck.diagnosis.evidence import rollout_of
 from unstuck.emulators import AleSnapshotter
 from unstuck.episodes import Episode, as_snapshots, load_episode, save_episode
 from unstuck.errors import RunError
+from unstuck.explainers.llm.summary import signal_words
 from unstuck.keys import STATE_VARIABLE
+from unstuck.pipeline import open_run
 from unstuck.simulators import ReplaySnapshotter
 from unstuck.snapshots import check_exact, restore_episode_step, snapshotter_for
+from unstuck.stages.collect import collect
 from unstuck.tasks import describer_for, make_env
 from unstuck.tasks.atari import LIFE_LOST, TRAINED_REWARD
 from unstuck.tasks.atari_games import GAMES
 from unstuck.tasks.beside import RAM, SEEN, Beside, seen, seen_space
 from unstuck.testing import CORRIDOR
+from unstuck.treatments.states import of_episodes
 from unstuck.vecenvs import make_vec_env
+from unstuck.views import reward_scale, view_of
+from unstuck.workspace import Workspace
 
 IDS = {"breakout": BREAKOUT, "freeway": "FreewayNoFrameskip-v4", "boxing": "BoxingNoFrameskip-v4",
        "space_invaders": "SpaceInvadersNoFrameskip-v4"}  # fmt: skip
@@ -247,3 +257,41 @@ def test_other_games_and_other_environments_have_no_ram() -> None:
     assert isinstance(make_env("QbertNoFrameskip-v4").observation_space, spaces.Box)
     assert isinstance(make_env(PONG, {"objects": False}).observation_space, spaces.Box)
     assert isinstance(make_env(CORRIDOR).observation_space, spaces.Box)
+
+
+def test_what_is_said_of_the_critic_goes_by_what_the_agent_learnt(tmp_path: Path) -> None:
+    """Its critic knows clipped rewards and lives: surprises, the panel, transplants and the prompt are about these,
+    returns about the game."""
+    small(BREAKOUT).save(tmp_path / "agent.zip")
+    config = RunConfig(
+        agent=AgentConfig(agent=str(tmp_path / "agent.zip")), task=TaskConfig(env=BREAKOUT),
+        collect=CollectConfig(episodes=2, max_steps=800),
+    )  # fmt: skip
+    run = open_run(config, tmp_path / "run")
+    episodes = list(collect(run))
+    space = Workspace(run)
+    # The score as if only rows of 4 and 7 points had been hit.
+    dear = [replace(e, rewards=4 * e.rewards, learnt_rewards=e.as_learnt()[0]) for e in episodes]
+    for e, d in zip(episodes, dear, strict=True):
+        lives = space.describer.variables(e.observations)[:, space.describer.card.variable_names.index("lives")]
+        rewards, ends = d.as_learnt()
+        np.testing.assert_array_equal(rewards, np.sign(d.rewards))
+        np.testing.assert_array_equal(np.flatnonzero(ends), np.flatnonzero(np.diff(lives) < 0))
+        lost = np.flatnonzero(ends)[0]
+        value, surprise = e.signals["value"], e.signals["td_error"]
+        assert surprise[lost] == pytest.approx(rewards[lost] - value[lost], abs=1e-5)
+        assert surprise[0] == pytest.approx(rewards[0] + 0.99 * value[1] - value[0], abs=1e-5)
+        to_go = returns_to_go(rollout_of(d, 0.99), 0.99)
+        assert to_go[lost] == rewards[lost]
+    assert sum(e.learnt_ends.sum() for e in episodes) == 8, "the fifth life ends the game"
+    states = of_episodes(dear, space.actor)
+    assert len(states.ends) == 10
+    assert states.terminated.all()
+    assert set(states.rewards) == {0.0, 1.0}
+    views = [view_of(d, space.describer) for d in dear]
+    assert "clipped to -1, 0 and 1 up to the loss of a life" in signal_words(views)
+    assert reward_scale(views) == 1.0
+    save_episode(dear[0], tmp_path / "episode.npz")
+    again = load_episode(tmp_path / "episode.npz")
+    np.testing.assert_array_equal(again.learnt_ends, dear[0].learnt_ends)
+    np.testing.assert_array_equal(again.learnt_rewards, dear[0].learnt_rewards)

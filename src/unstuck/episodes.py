@@ -118,6 +118,11 @@ class Episode:
     """Of T+1 full simulator states, where the simulator has cheap exact ones: (T+1, S) float64, or bytes; else None."""
     reward_parts: Mapping[str, Array] = field(default_factory=dict)
     """Parts of the reward that the task tells in `info`, such as `reward_forward`: (T,) float64 each."""
+    learnt_rewards: Array | None = None
+    """(T,) float64: as the agent's own training paid each step, where that is not `rewards` (games whose rewards were
+    clipped). What its critic says is in their unit."""
+    learnt_ends: Array | None = None
+    """(T,) bool: steps with which the agent's own training ended an episode where this one goes on (a lost life)."""
 
     def __post_init__(self) -> None:
         t = len(self.rewards)
@@ -137,6 +142,9 @@ class Episode:
         for name, part in self.reward_parts.items():
             if len(part) != t:
                 raise ValueError(f"part of the reward {name}: expected {t} rows, got {len(part)}")
+        for name, learnt in (("learnt rewards", self.learnt_rewards), ("learnt ends", self.learnt_ends)):
+            if learnt is not None and np.shape(learnt) != (t,):
+                raise ValueError(f"{name}: expected {t} rows, got {len(learnt)}")
         if self.snapshots is not None and len(self.snapshots) != t + 1:
             raise ValueError(f"snapshots: expected {t + 1} rows, got {len(self.snapshots)}")
 
@@ -158,6 +166,13 @@ class Episode:
         """Whether the task ended it, so that its return may be compared with others'."""
         return self.ending != "cut"
 
+    def as_learnt(self) -> tuple[Array, Array]:
+        """What a critic of the agent is about: (T,) rewards as its own training paid them, and (T,) bool where that
+        ended an episode for good, a time limit not counted."""
+        ends = np.zeros(len(self), bool) if self.learnt_ends is None else self.learnt_ends.astype(bool)
+        ends[-1] |= self.terminated
+        return np.asarray(self.rewards if self.learnt_rewards is None else self.learnt_rewards, np.float64), ends
+
     def observation(self, step: int) -> Any:
         """The raw observation s_step (0 ≤ step ≤ T) without a batch axis."""
         if isinstance(self.observations, dict):
@@ -174,6 +189,8 @@ def save_episode(episode: Episode, path: Path) -> None:
         arrays["observations"] = episode.observations
     arrays |= {f"signals/{k}": v for k, v in episode.signals.items()}
     arrays |= {f"reward_parts/{k}": v for k, v in episode.reward_parts.items()}
+    learnt = {"learnt_rewards": episode.learnt_rewards, "learnt_ends": episode.learnt_ends}
+    arrays |= {k: v for k, v in learnt.items() if v is not None}
     snapshots = episode.snapshots
     if isinstance(snapshots, StoredSnapshots):
         snapshots = snapshots.held
@@ -212,6 +229,8 @@ def load_episode(path: Path) -> Episode:
             signals={k.split("/", 1)[1]: v for k, v in data.items() if k.startswith("signals/")},
             reward_parts={k.split("/", 1)[1]: v for k, v in data.items() if k.startswith("reward_parts/")},
             snapshots=StoredSnapshots(path, len(data["rewards"]) + 1) if stored else None,
+            learnt_rewards=data.get("learnt_rewards"),
+            learnt_ends=data.get("learnt_ends"),
             **meta,
         )
     except RunError:

@@ -14,7 +14,7 @@ from unstuck.branching.lockstep import Row, advance
 from unstuck.robots import together
 from unstuck.snapshots import reset_exactly
 from unstuck.tasks import guarded
-from unstuck.tasks.atari import TRAINED_REWARD
+from unstuck.tasks.atari import LIFE_LOST, TRAINED_REWARD
 from unstuck.tasks.guarded import Place, name_of
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ class Trace(Row):
     snapshots: list[Any] = field(default_factory=list)
     reward_parts: dict[str, list[float]] = field(default_factory=dict)
     """Numbers that `info` names `reward_...`; only those that each step tells."""
+    learnt: list[tuple[float, bool]] = field(default_factory=list)
+    """Of each step what the agent's own training made of it, where a task says so (`unstuck.tasks.atari.Games`): the
+    reward, and whether an episode ended there though this one goes on."""
 
     def __post_init__(self) -> None:
         self.informed = self.keep
@@ -71,6 +74,8 @@ class Trace(Row):
         self.observation = observation
         if self.keep:
             self._keep_parts(info)
+            if TRAINED_REWARD in info:
+                self.learnt.append((float(info[TRAINED_REWARD]), bool(info.get(LIFE_LOST))))
             self.actions.append(action)
         self._keep_state()
 
@@ -94,7 +99,7 @@ class Trace(Row):
 
     def forget(self) -> None:
         """Give back the memory, once everything has been written: the next trace comes only some steps later."""
-        for part in (self.observations, self.actions, self.snapshots):
+        for part in (self.observations, self.actions, self.snapshots, self.learnt):
             part.clear()
         self.reward_parts.clear()
 

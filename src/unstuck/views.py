@@ -33,7 +33,7 @@ class View:
     rewards: Array
     """(T,)."""
     value: Array | None = None
-    """(T,) V(s_t), in the unit of the task's reward (collecting undoes reward normalisation)."""
+    """(T,) V(s_t), in the unit of the rewards that the agent learnt from (collecting undoes their normalisation)."""
     td_error: Array | None = None
     """(T,)."""
     q: Array | None = None
@@ -48,6 +48,10 @@ class View:
 
     seed: int = 0
     """Of the episode."""
+    learnt_rewards: Array | None = None
+    """(T,) as in `Episode.learnt_rewards`; None where these are `rewards`."""
+    learnt_ends: Array | None = None
+    """(T,) bool, as in `Episode.learnt_ends`."""
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -55,6 +59,11 @@ class View:
     @property
     def total_reward(self) -> float:
         return float(np.sum(self.rewards))
+
+    @property
+    def learnt(self) -> Array:
+        """(T,) rewards as the agent's own training paid them: what its critic knows, and training goes on with."""
+        return self.rewards if self.learnt_rewards is None else self.learnt_rewards
 
     @property
     def mode(self) -> str:
@@ -105,6 +114,8 @@ def view_of(episode: Episode, describer: Describer) -> View:
         seed=episode.seed,
         policy={k: v for k, v in signals.items() if k in ("action_mean", "action_std", "action_prob")},
         reward_parts=episode.reward_parts,
+        learnt_rewards=episode.learnt_rewards,
+        learnt_ends=episode.learnt_ends,
     )
 
 
@@ -123,8 +134,9 @@ def peaks(score: Array, count: int, distance: int) -> list[int]:
 
 
 def reward_scale(views: Iterable[View]) -> float:
-    """The 95th percentile of |reward| over all steps: what an implicit reward of 1 is worth; 1 where that is 0."""
-    scale = float(np.percentile(np.abs(np.concatenate([v.rewards for v in views])), 95))
+    """The 95th percentile of |reward| over all steps, as training pays them: what an implicit reward of 1 is worth; 1
+    where that is 0."""
+    scale = float(np.percentile(np.abs(np.concatenate([v.learnt for v in views])), 95))
     return scale if scale > 1e-12 else 1.0
 
 

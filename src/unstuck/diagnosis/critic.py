@@ -14,11 +14,14 @@ SCALE_GAIN = 0.3
 
 
 def returns_to_go(rollout: Rollout, gamma: float) -> Array:
-    """(T,) discounted sums of what is still to come, the critic's value standing for what follows a time limit."""
+    """(T,) discounted sums of what is still to come, as the agent's own training paid it and up to where that ended an
+    episode; the critic's value stands for what follows a time limit."""
     out = np.empty(len(rollout))
     following = rollout.last_value
     for t in range(len(rollout) - 1, -1, -1):
-        following = rollout.rewards[t] + gamma * following
+        if rollout.learnt_ends is not None and rollout.learnt_ends[t]:
+            following = 0.0
+        following = rollout.learnt[t] + gamma * following
         out[t] = following
     return out
 

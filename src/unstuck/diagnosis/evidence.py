@@ -45,9 +45,18 @@ class Rollout:
     """As `Episode.signals`; `value` in the reward's unit."""
     last_value: float
     """V after the last step, 0 where the episode terminated."""
+    learnt_rewards: Array | None = None
+    """(T,) as in `Episode.learnt_rewards`; None where they are the task's own."""
+    learnt_ends: Array | None = None
+    """(T,) bool, as in `Episode.learnt_ends`; None where there are none."""
 
     def __len__(self) -> int:
         return len(self.rewards)
+
+    @property
+    def learnt(self) -> Array:
+        """(T,) rewards as the agent's own training paid them."""
+        return self.rewards if self.learnt_rewards is None else self.learnt_rewards
 
     @property
     def total(self) -> float:
@@ -146,14 +155,15 @@ class Evidence:
 def rollout_of(episode: Episode, gamma: float) -> Rollout:
     """The episode without its observations."""
     last = 0.0
-    signals = dict(episode.signals)
-    if not episode.terminated and "td_error" in signals and "value" in signals and gamma > 0:
+    signals, (learnt, ends) = dict(episode.signals), episode.as_learnt()
+    if not ends[-1] and "td_error" in signals and "value" in signals and gamma > 0:
         # td_error = r + γ V' - V, and V' of the last step is kept nowhere else.
-        last = (float(signals["td_error"][-1]) + float(signals["value"][-1]) - float(episode.rewards[-1])) / gamma
+        last = (float(signals["td_error"][-1]) + float(signals["value"][-1]) - float(learnt[-1])) / gamma
     return Rollout(
         seed=episode.seed, deterministic=episode.deterministic, actions=np.asarray(episode.actions),
         rewards=np.asarray(episode.rewards, dtype=np.float64), terminated=episode.terminated,
         cut=not (episode.terminated or episode.truncated), signals=signals, last_value=last,
+        learnt_rewards=episode.learnt_rewards, learnt_ends=episode.learnt_ends,
     )  # fmt: skip
 
 

@@ -43,9 +43,9 @@ def reward_signal(evidence: Evidence) -> Finding | None:
 
 
 def running_returns(rollout: Rollout, gamma: float) -> Array:
-    """(T,) G ← γG + r, whose spread VecNormalize scales rewards by."""
+    """(T,) G ← γG + r of the rewards that the agent learnt from, whose spread VecNormalize scales them by."""
     out, following = np.empty(len(rollout)), 0.0
-    for t, reward in enumerate(rollout.rewards):
+    for t, reward in enumerate(rollout.learnt):
         following = gamma * following + reward
         out[t] = following
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -198,14 +198,9 @@ def _episode(trace: Trace, index: int, deterministic: bool, actor: Policy, gamma
     actions = np.stack([np.asarray(a) for a in trace.actions])
     signals = _signals(actor, observations, np.concatenate([actions, actions[-1:]]))
     signals |= {name: signals[name] * scale for name in OF_REWARDS & signals.keys()}
-    values, expected = signals["value"], signals.get("q", signals["value"])
     rewards = np.array(trace.rewards)
-    following = values[1:].copy()
-    if trace.terminated:
-        following[-1] = 0.0
-    signals = {k: v[:-1].astype(np.float32) for k, v in signals.items()}
-    signals["td_error"] = (rewards + gamma * following - expected[:-1]).astype(np.float32)
-    return Episode(
+    learnt, ends = (np.array(column) for column in zip(*trace.learnt, strict=True)) if trace.learnt else (None, None)
+    episode = Episode(
         index=index,
         seed=trace.seed,
         deterministic=deterministic,
@@ -214,10 +209,20 @@ def _episode(trace: Trace, index: int, deterministic: bool, actor: Policy, gamma
         rewards=rewards,
         terminated=trace.terminated,
         truncated=trace.truncated and not trace.cut,
-        signals=signals,
         snapshots=as_snapshots(trace.snapshots) if trace.snapshots else None,
         reward_parts=_parts_of(rewards, trace.reward_parts),
+        learnt_rewards=None if learnt is None or np.array_equal(learnt, rewards) else learnt,
+        learnt_ends=None if ends is None or not ends.any() else ends,
     )
+    return replace(episode, signals=_with_surprise(episode, signals, gamma))
+
+
+def _with_surprise(episode: Episode, signals: Mapping[str, np.ndarray], gamma: float) -> dict[str, np.ndarray]:
+    """Signals of the T + 1 states → those of the T steps, with the critic's surprise at each."""
+    values, expected = signals["value"], signals.get("q", signals["value"])
+    rewards, ends = episode.as_learnt()
+    surprise = rewards + gamma * np.where(ends, 0.0, values[1:]) - expected[:-1]
+    return {k: v[:-1].astype(np.float32) for k, v in signals.items()} | {"td_error": surprise.astype(np.float32)}
 
 
 def _parts_of(rewards: np.ndarray, told: Mapping[str, list[float]]) -> dict[str, np.ndarray]:

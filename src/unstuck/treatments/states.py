@@ -42,11 +42,11 @@ class States:
     probabilities: np.ndarray | None
     """(N, n) of the agent's actions, where they are discrete; else None."""
     rewards: np.ndarray
-    """(N,) the task's own, of the step from there."""
+    """(N,) of the step from there, as a learner is paid: the task's own, but clipped where the agent's were."""
     ends: np.ndarray
     """(K,) index of the last state of each piece."""
     terminated: np.ndarray
-    """(K,) bool: the task itself ended the episode there; else it was cut."""
+    """(K,) bool: for a learner the episode ends there, by the task itself or with a life; else it was cut."""
     last: Any
     """(K, *obs_shape) what came after each piece, or a dict of such."""
 
@@ -116,9 +116,9 @@ def of_episodes(episodes: Iterable[Episode], actor: Policy) -> States:
         held = seen(episode.observations)
         observations = rows_of(held, slice(0, len(episode)))
         modes, probabilities = _choices(actor, observations, len(episode))
-        last = rows_of(held, slice(len(episode), None))
-        ends, terminated = np.array([len(episode) - 1]), np.array([episode.terminated])
-        found.append(States(observations, modes, probabilities, episode.rewards, ends, terminated, last))
+        rewards, over = episode.as_learnt()
+        ends = np.union1d(np.flatnonzero(over), len(episode) - 1)
+        found.append(States(observations, modes, probabilities, rewards, ends, over[ends], rows_of(held, ends + 1)))
     if not found:
         raise ValueError("there are no episodes")
     return joined(found)

@@ -103,6 +103,8 @@ class PromptData:
     """Variables for which there was no room for more than their names."""
     reward: tuple[float, float, float, float, float]
     """Of one step: min, 5th, 50th, 95th percentile, max."""
+    learnt: tuple[float, float, float, float, float]
+    """The same of rewards as training pays them, to which terms are added."""
     reward_scale: float
     same_returns: bool
     critic: str

@@ -42,7 +42,6 @@ class Summary:
         self._constant = np.ptp(states, axis=0) < 1e-9
         self._places = [decimals(states[:, i]) for i in range(states.shape[1])]
         rewards = np.concatenate([v.rewards for v in self.views])
-        self._reward = tuple(float(x) for x in np.percentile(rewards, [0, 5, 50, 95, 100]))
         self._reward_places = decimals(rewards)
         self._value_places = decimals(np.concatenate([v.value for v in self.views if v.value is not None] or [rewards]))
         td_errors = [v.td_error for v in self.views if v.td_error is not None]
@@ -64,7 +63,8 @@ class Summary:
             modes=tuple(_mode_facts(m, of, self.card.action) for m in MODES if (of := _of(self.views, m))),
             variables=tuple(self._variable(i) for i in full),
             named_only=tuple(n for i, n in enumerate(names) if i not in set(full)),
-            reward=self._reward,  # type: ignore[arg-type]
+            reward=_percentiles([v.rewards for v in self.views]),
+            learnt=_percentiles([v.learnt for v in self.views]),
             reward_scale=reward_scale(self.views),
             same_returns=same_returns(self.views),
             critic=critic_words(self.views, self.agent.gamma),
@@ -218,8 +218,24 @@ def curve_words(curve: LearningCurve | None) -> tuple[str, ...]:
     return tuple(f"{s:,}: {number(r)}" for s, r in zip(shown.steps, shown.returns, strict=True)) if shown else ()
 
 
+def _percentiles(rewards: Sequence[np.ndarray]) -> tuple[float, float, float, float, float]:
+    least, p5, p50, p95, most = np.percentile(np.concatenate(rewards), [0, 5, 50, 95, 100]).tolist()
+    return least, p5, p50, p95, most
+
+
 def signal_words(views: Sequence[View]) -> str:
     """What V(s) and TD stand for; of a critic of actions, Q(s, a) too."""
+    return _signals(views) + _learnt_words(views)
+
+
+def _learnt_words(views: Sequence[View]) -> str:
+    """In which unit they are, where that is not the task's."""
+    clipped = " of rewards clipped to -1, 0 and 1" * any(v.learnt_rewards is not None for v in views)
+    lives = " up to the loss of a life" * any(v.learnt_ends is not None for v in views)
+    return f" They are{clipped}{lives}, as the agent learnt." if clipped or lives else ""
+
+
+def _signals(views: Sequence[View]) -> str:
     if any(v.q is not None for v in views):
         return (
             "The agent's critic rates actions: Q(s,a) is the return that it expects from there on (discounted) after "
@@ -233,7 +249,8 @@ def signal_words(views: Sequence[View]) -> str:
 
 def critic_words(views: Sequence[View], gamma: float) -> str:
     """How well V(s) predicts what follows: the explained variance 1 - Var(G - V) / Var(G) of the discounted returns
-    G, with V at the last state standing in for what a time limit cut off. Empty where there is no critic."""
+    G, of rewards and episodes as the agent learnt from them, with V at the last state standing in for what a time limit
+    cut off. Empty where there is no critic."""
     actual, predicted = [], []
     for view in views:
         if view.value is None:
@@ -241,7 +258,9 @@ def critic_words(views: Sequence[View], gamma: float) -> str:
         following = 0.0 if view.ending == "terminated" else float(view.value[-1])
         returns = np.zeros(len(view))
         for t in range(len(view) - 1, -1, -1):
-            following = float(view.rewards[t]) + gamma * following
+            if view.learnt_ends is not None and view.learnt_ends[t]:
+                following = 0.0
+            following = float(view.learnt[t]) + gamma * following
             returns[t] = following
         actual.append(returns)
         predicted.append(np.asarray(view.value, dtype=np.float64))
