@@ -33,8 +33,12 @@ def test_only_what_is_surely_better_is_better() -> None:
         # Better than the agent before, but not than plain PPO: plain PPO it is.
         ({"finalist": [9, 1, 9], "trunk": [5, 5.2, 5], "original": [1, 1.1, 1]}, ["trunk", "original"]),
         ({"finalist": [9, 1, 9], "trunk": [0, 0, 0], "original": [1, 1.1, 1]}, ["original"]),
+        # It returns more, but in episodes as different as these that says nothing.
+        ({"finalist": [9, 1, 9], "trunk": [90, 10, 35], "original": [40, 30, 40]}, ["original"]),
         # The finalist is plain PPO itself.
         ({"finalist": [3, 1, 2], "original": [1, 1.1, 1]}, ["trunk", "original"]),
+        ({"finalist": [3, 0, 1], "original": [1, 1.1, 1]}, ["original"]),
+        ({"finalist": [3], "original": [1]}, ["original"]),
         ({"finalist": [0, 0, 0.1], "original": [1, 1.1, 1]}, ["original"]),
     ],
 )

@@ -30,6 +30,15 @@ def is_better(gain: Gain) -> bool:
     return gain.low is not None and gain.low > 0
 
 
+def stands_out(ours: Sequence[float], theirs: Sequence[float]) -> bool:
+    """Whether the mean of the paired differences exceeds its standard error: more likely better than not, and far from
+    shown. False with fewer than two pairs."""
+    differences = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
+    if len(differences) < 2:
+        return False
+    return float(differences.mean()) > float(differences.std(ddof=1) / np.sqrt(len(differences)))
+
+
 def is_worse(ours: Sequence[float], theirs: Sequence[float], level: float) -> bool:
     """Whether our mean is below theirs with error probability `level` (Welch's one-sided t), the episodes not paired;
     False with fewer than two of either."""

@@ -1,8 +1,9 @@
 """The last test, and what is handed over: the finalist, plain PPO or the agent before, with how much noise.
 
 In the mode in which the agent will be run, all three play the same episodes, and the finalist must be shown to be
-better than both others. In the other mode what is handed over must not be shown to be worse than what it takes the
-place of.
+better than both others. Else plain PPO is, if its gain over the agent before stands out of the noise of these few
+episodes; else the agent stays as it was. In the other mode what is handed over must not be shown to be worse than what
+it takes the place of.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from unstuck.agents import load_agent
 from unstuck.cells import cell
 from unstuck.files import weights_mark
-from unstuck.paired import gain, is_better, is_worse
+from unstuck.paired import gain, is_better, is_worse, stands_out
 from unstuck.race.competitors import TRUNK
 from unstuck.race.entry import Entry
 from unstuck.race.legs import play
@@ -198,14 +199,14 @@ def standing(
 ) -> tuple[list[Who], str]:
     """Who may be handed over by the paired episodes, the best first, the agent before last; and why the first."""
     gains = [g for g in (over, over_trunk) if g is not None]
-    better = float(np.mean(returns.get("trunk", returns["finalist"]) or [0.0])) > np.mean(returns["original"] or [0.0])
+    better = stands_out(returns.get("trunk", returns["finalist"]), returns["original"])
     rest: list[Who] = ["trunk", "original"] if better else ["original"]
     if all(is_better(g) for g in gains):
         than = "the agent before" + (" and plain PPO" if over_trunk is not None else "")
         return ["finalist", *rest], f"in paired episodes it is better than {than}: {_words(over)}"
     why = f"{winner} was not shown to be better ({_words(*gains)})"
-    than = "plain PPO returns more" if better else "the latter returns more"
-    return rest, f"{why}; of plain PPO and the agent before, {than}"
+    does = "returns" if better else "does not return"
+    return rest, f"{why}; plain PPO {does} more than the agent before by over a standard error of the difference"
 
 
 def _rest(handed: Who, returns: dict[str, list[float]]) -> list[Who]:
