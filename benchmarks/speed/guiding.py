@@ -36,15 +36,13 @@ DIVIDED = 100
 
 def measure(repeats: int, quick: bool = False) -> list[Row]:
     """One row for each kind and number: seconds of a vector step without guidance, and of the guidance in it."""
-    import torch
-
     from unstuck.guide.plan import Plan
+    from unstuck.workers import one_thread
 
-    torch.set_num_threads(1)
     execute = Plan(execute=True)
     plans = {"terms": Plan(terms=True), "imitated": Plan(imitate=0.3)}
     plans = {k: plans.get(k, execute) for k in KINDS}
-    with tempfile.TemporaryDirectory() as name:
+    with one_thread(), tempfile.TemporaryDirectory() as name:
         space = workspace(ENV, Path(name))
         seen = _seen(space)
         made = {(k, n): _guidance(space, seen, k, n) for n in NUMBERS[: 1 if quick else None] for k in KINDS}

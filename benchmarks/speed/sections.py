@@ -154,6 +154,12 @@ SECTIONS = {
         "matrix products, too small to share, the update took longer.",
         ("SB3", "ours", "ratio", "limit"), _training, "benchmarks.speed.training", 10,
     ),
+    "replay": Section(
+        "Gradient steps of SAC",
+        "Gradient steps per second on one thread, of Stable-Baselines3's SAC and of ours (`unstuck.sac`), which takes "
+        "the same random numbers and comes to the same weights but for rounding. Layers of a race's SAC have 64 units.",
+        ("SB3", "ours", "ratio", "limit"), _no_target, "benchmarks.speed.replaying", 5,
+    ),
     "guidance": Section(
         "Guidance",
         "What guidance adds to a vector step of 16 environments (Hopper-v5), measured inside of a real training, and "
