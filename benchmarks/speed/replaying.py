@@ -10,7 +10,7 @@ from benchmarks.speed.rows import Row, faster, side_by_side
 
 ENV = "HalfCheetah-v5"
 WIDTHS, BATCHES = (64, 128, 256), (128, 256)
-FILL, STEPS = 2_000, 1_500
+FILL, STEPS = 1_000, 200
 
 
 def measure(repeats: int, quick: bool = False) -> list[Row]:

@@ -158,7 +158,7 @@ SECTIONS = {
         "Gradient steps of SAC",
         "Gradient steps per second on one thread, of Stable-Baselines3's SAC and of ours (`unstuck.sac`), which takes "
         "the same random numbers and comes to the same weights but for rounding. Layers of a race's SAC have 64 units.",
-        ("SB3", "ours", "ratio", "limit"), _no_target, "benchmarks.speed.replaying", 5,
+        ("SB3", "ours", "ratio", "limit"), _no_target, "benchmarks.speed.replaying", 3,
     ),
     "guidance": Section(
         "Guidance",
