@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from unstuck.agents import load_agent
 from unstuck.cells import cell
 from unstuck.files import weights_mark
