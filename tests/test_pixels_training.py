@@ -20,7 +20,9 @@ pytest.importorskip("ale_py")
 from pixel_cases import BREAKOUT, DOWN, PONG, small, trained
 from unstuck.agents import build_policy, load_agent
 from unstuck.algorithms import policy_of
-from unstuck.config import AgentConfig, RunConfig, TaskConfig, TrainConfig
+from unstuck.config import AgentConfig, CollectConfig, RunConfig, TaskConfig, TrainConfig
+from unstuck.diagnosis import gather as evidence_of
+from unstuck.diagnosis.references import reference_for
 from unstuck.errors import AgentError, UnstuckError
 from unstuck.guidance import Action, Advice, Condition
 from unstuck.guide.on_policy import Lessons
@@ -29,7 +31,10 @@ from unstuck.learner import Learner
 from unstuck.pace import announcement, seconds_per_step
 from unstuck.pipeline import open_run
 from unstuck.preflight import check_device
-from unstuck.race.legs import play
+from unstuck.race.competitors import competitor
+from unstuck.race.legs import Leg, fit, gather, patient, play, run_leg
+from unstuck.run import Run
+from unstuck.stages.collect import collect
 from unstuck.tasks import make_env
 from unstuck.tasks.beside import SEEN
 from unstuck.testing import CORRIDOR
@@ -171,3 +176,57 @@ def test_a_replay_buffer_keeps_pixels_and_the_variables_of_ram(tmp_path: Path) -
     assert buffer.observations.shape[2:] == (4, 84, 84)
     at = learner.guide.source.describer.card.variable_names.index("player_y")
     assert (buffer.values[: buffer.pos, :, at] > 20).all()
+
+
+@pytest.fixture(scope="module")
+def racing(tmp_path_factory: pytest.TempPathFactory, pong: Path) -> Run:
+    """A run with episodes, states for treatments, and a transplant that is fitted to them."""
+    folder = tmp_path_factory.mktemp("racing")
+    sizes = {"n_envs": 2, "n_steps": 16, "batch_size": 32, "n_epochs": 2, "critic_warmup": 0}
+    config = RunConfig(
+        agent=AgentConfig(agent=str(pong)), task=TaskConfig(env=PONG, env_kwargs={"max_episode_steps": 20}),
+        collect=CollectConfig(episodes=2, max_steps=100), train=TrainConfig(**sizes),
+    )  # fmt: skip
+    run = open_run(config, folder / "run")
+    collect(run)
+    gather(str(run.root), str(folder), 1, 60, "")
+    fit(str(run.root), str(folder), 1, "")
+    return run
+
+
+@pytest.mark.parametrize("name", [
+    "transplant", "shrink-and-perturb", "afresh", "thaw", "short-episodes", "transplant+small-batches+guidance",
+])  # fmt: skip
+def test_each_treatment_of_a_race_trains_and_goes_on_with_pixels(racing: Run, pong: Path, name: str) -> None:
+    one, home = competitor(name), racing.root.parent
+    plan = one.plan(Plan(terms=True, imitate=1.0))
+    for begin, stop in ((0, 32), (32, 64)):
+        leg = Leg(
+            str(racing.root), str(home), name, 1, begin, stop, 64, plan, one.train(racing.config.train),
+            DOWN if one.guided else None, (1,) if begin else (), "deterministic", "",
+        )  # fmt: skip
+        facts = run_leg(leg)
+    assert facts["trained"] == 64
+    assert len(facts["returns"]) == 1
+    first, then = (load_agent(home / name / str(stop) / "agent.zip").state_dict for stop in (32, 64))
+    layer = "features_extractor.cnn.0.weight"
+    assert not torch.equal(first[layer], then[layer]), "it learns"
+    before = load_agent(pong).state_dict[layer]
+    kept = float(torch.nn.functional.cosine_similarity(first[layer].flatten(), before.flatten(), dim=0))
+    new = {"afresh": kept < 0.5, "transplant": kept < 0.5, "shrink-and-perturb": 0.3 < kept < 0.9}
+    assert new.get(name.partition("+")[0], kept > 0.9), kept
+
+
+def test_a_transplant_of_what_always_does_the_same_can_learn(racing: Run) -> None:
+    """Where nothing is to be told apart, too large steps silenced the units that it is to learn with."""
+    found = patient(Workspace(racing), racing.root.parent, seed=1)
+    assert found.transplanted is not None
+    policy = build_policy(found.transplanted, found.observation_space, found.action_space)
+    with torch.no_grad():
+        features = policy.extract_features(policy.obs_to_tensor(found.need.observations)[0])
+    assert (features > 0).any(dim=0).float().mean() > 0.5
+
+
+def test_games_cut_short_are_not_held_against_whole_ones(racing: Run) -> None:
+    assert reference_for(PONG) is not None
+    assert evidence_of(Workspace(racing)).reference is None

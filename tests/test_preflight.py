@@ -14,7 +14,7 @@ import unstuck
 from unstuck.cli import _apart, main
 from unstuck.commands.talk import TALK
 from unstuck.config import AgentConfig, RaceConfig, RunConfig, TaskConfig, TrainConfig, VerifyConfig
-from unstuck.errors import LLMError, RunError, UnstuckError
+from unstuck.errors import AgentError, LLMError, RunError, UnstuckError
 from unstuck.llm.config import LLMConfig
 from unstuck.pipeline import open_run
 from unstuck.preflight import preflight
@@ -251,4 +251,10 @@ def test_a_race_that_needs_a_coach_says_so_before_it_begins(agent, tmp_path):
     race = RaceConfig(treatments=("transplant", "transplant+guidance"))
     run = run_of(agent, tmp_path, train=TrainConfig(method="race"), race=race)
     with pytest.raises(RunError, match=r"transplant\+guidance needs a coach"):
+        preflight(run)
+
+
+def test_sac_is_refused_where_it_cannot_learn_before_a_step_is_taken(agent, tmp_path):
+    run = run_of(agent, tmp_path, train=TrainConfig(method="race"), race=RaceConfig(treatments=("continue", "sac")))
+    with pytest.raises(AgentError, match="leave `sac` out"):
         preflight(run)

@@ -30,6 +30,7 @@ def preflight(run: Run, *, model: Any = None) -> list[str]:
     Raises:
         LLMError: the model is not known, or its key or client is missing.
         RunError: collecting and verifying may leave nothing of the budget to train; or a race needs a coach.
+        AgentError: SAC is to race where it cannot learn.
         UnstuckError: a package that a setting needs is not installed.
     """
     check_extras(run.config)
@@ -41,6 +42,7 @@ def preflight(run: Run, *, model: Any = None) -> list[str]:
         run.configure(config)
     check_budget(run)
     check_race(config)
+    check_begun_with_sac(run)
     return notes
 
 
@@ -53,6 +55,16 @@ def check_race(config: RunConfig) -> None:
             f"--race.treatments {guided[0]} needs a coach: name a language model with --llm MODEL, or another "
             "explainer with --explain.explainer search"
         )
+
+
+def check_begun_with_sac(run: Run) -> None:
+    """Raises AgentError where SAC was asked to race on a task that it cannot learn here."""
+    config = run.config
+    if METHODS[config.train.method].race == () and any("sac" in n.split("+") for n in config.race.treatments):
+        from unstuck.treatments import check_sac
+        from unstuck.workspace import Workspace
+
+        check_sac(run.agent_path, *Workspace(run).spaces)
 
 
 def check_extras(config: RunConfig) -> None:

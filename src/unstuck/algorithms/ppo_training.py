@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from unstuck.agents import Agent, to_ppo
+from unstuck.agents.policy import channels_last
 from unstuck.algorithms.base import Training
 from unstuck.algorithms.training import SB3Trainer, later_seed, normalized
 from unstuck.errors import AgentError
@@ -60,14 +60,6 @@ class PPOTrainer(SB3Trainer):
             "entropy": _maybe(values.get("train/entropy_loss"), -1.0),
             "explained_variance": _maybe(values.get("train/explained_variance")),
         }
-
-
-def channels_last(policy: torch.nn.Module) -> None:
-    """Keep the weights of convolutions in the order in which CPUs compute them: an update of NatureCNN then takes 60 %
-    of the time. Nothing else changes, but for rounding."""
-    for module in policy.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _slow_because(model: PPO) -> str | None:

@@ -122,7 +122,10 @@ def gather(workspace: Workspace, *, trunk: LearningCurve | None = None) -> Evide
         layers=hidden_layers(policy, states, orthogonal=on_policy), curve=curve, curve_note=why,
         trunk=trunk is not None, shadow=update,
         shadow_note=note, time_limit=spec.max_episode_steps if spec else None,
-        reference=reference_for(config.task.env, on_policy=on_policy, solved=_threshold(spec)),
+        # What is published is of episodes as long as the task is registered with.
+        reference=None
+        if "max_episode_steps" in config.task.env_kwargs
+        else reference_for(config.task.env, on_policy=on_policy, solved=_threshold(spec)),
         action_names=action.names if action.kind == "discrete" else (),
     )  # fmt: skip
 

@@ -81,7 +81,7 @@ class Race:
         if track.config.treatments:
             competitors = named(track.config.treatments, opinions)
             if any(t.name == "sac" for c in competitors for t in c.treatments):
-                check_sac(track.run.agent_path, *track.space.spaces)  # before a step is spent on it
+                check_sac(track.run.agent_path, *track.space.spaces)
         else:
             signs = signs_of(track.space, [g for g, _ in self.guidances], track.budget, long=track.long)
             competitors = entries(signs)
@@ -118,6 +118,7 @@ class Race:
         track.spent["states"] = gather(root, home, track.seed, steps, mark)["taken"]
         if not any(t.name == "transplant" for e in track.entries for t in e.competitor.treatments):
             return
+        track.say("what the agent does is fitted into a new network, for a transplant")
         found = fit(root, home, track.seed, track.mark("transplant", steps))
         for entry in track.entries:
             if entry.competitor.imitates and not found["faithful"] and not track.alone:

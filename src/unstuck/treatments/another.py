@@ -10,6 +10,7 @@ from gymnasium import spaces
 
 from unstuck.agents import Agent
 from unstuck.errors import AgentError
+from unstuck.tasks.beside import seen_space
 from unstuck.treatments.fresh import discount_of, fresh_policy, statistics_of, with_policy
 from unstuck.treatments.states import States
 
@@ -51,8 +52,8 @@ def check_sac(where: Path, observation_space: spaces.Space, action_space: spaces
     """
     if not can_be_sac(observation_space, action_space):
         raise AgentError(
-            f"{where}: SAC needs a vector of numbers to see and bounded continuous actions, not {observation_space} "
-            f"and {action_space}; leave `sac` out of --race.treatments"
+            f"{where}: SAC needs a vector of numbers to see and bounded continuous actions, not "
+            f"{seen_space(observation_space)} and {action_space}; leave `sac` out of --race.treatments"
         )
 
 
