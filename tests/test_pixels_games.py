@@ -205,7 +205,7 @@ def test_the_ram_beside_pixels_says_what_the_ram_alone_says(game: str) -> None:
     assert np.isfinite(list(values.values())).all()
 
 
-def test_changes_are_those_of_a_step_and_nothing_at_the_start() -> None:
+def test_changes_are_those_of_a_step_and_nothing_at_the_start_of_a_life() -> None:
     env = make_env(BREAKOUT)
     describer = describer_for(env)
     at = [describer.card.variable_names.index(name) for name in ("ball_x", "ball_x_change")]
@@ -218,6 +218,14 @@ def test_changes_are_those_of_a_step_and_nothing_at_the_start() -> None:
     assert changes[0] == 0
     np.testing.assert_array_equal(np.diff(xs), changes[1:])
     assert changes.any()
+    served, rng = [], np.random.default_rng(0)
+    while len(served) < 8:
+        obs, _, terminated, _, info = env.step(int(rng.integers(4)))
+        if info[LIFE_LOST]:
+            served.append(describer.variables({k: v[None] for k, v in obs.items()})[0][at[1]])
+        if terminated:
+            env.reset()
+    assert not any(served), "another ball has not moved yet"
 
 
 @pytest.mark.parametrize("skip", [1, 2])

@@ -20,7 +20,7 @@ pytest.importorskip("ale_py")
 from pixel_cases import BREAKOUT, DOWN, PONG, small, trained
 from unstuck.agents import build_policy, load_agent
 from unstuck.algorithms import policy_of
-from unstuck.config import AgentConfig, CollectConfig, RunConfig, TaskConfig, TrainConfig
+from unstuck.config import AgentConfig, CollectConfig, RaceConfig, RunConfig, TaskConfig, TrainConfig
 from unstuck.diagnosis import gather as evidence_of
 from unstuck.diagnosis.references import reference_for
 from unstuck.errors import AgentError, UnstuckError
@@ -84,6 +84,10 @@ def test_how_long_training_takes_is_said_of_convolutions_too(tmp_path: Path, pon
     assert often is not None
     assert often > 3 * once > 0
     assert "; about" in announcement(run)
+    races = config.model_copy(update={"train": TrainConfig(method="race", steps=100_000, n_epochs=1)})
+    assert "more if it is transplanted" in announcement(open_run(races, tmp_path / "races"))
+    named = races.model_copy(update={"race": RaceConfig(treatments=("afresh",))})
+    assert "transplanted" not in announcement(open_run(named, tmp_path / "named"))
 
 
 def test_the_noise_of_an_agent_from_pixels_can_be_turned_down(pong: Path) -> None:

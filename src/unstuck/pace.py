@@ -17,6 +17,7 @@ from unstuck.methods import METHODS, SMALL_BATCH
 from unstuck.run import Run
 from unstuck.tasks.guarded import Place, guarded
 from unstuck.treatments.another import MOST, UPDATES, is_offered
+from unstuck.treatments.transplant import BATCH, IMAGES, PASSES_OF_IMAGES
 from unstuck.workers import cores, one_thread
 from unstuck.workspace import Workspace
 
@@ -26,6 +27,8 @@ CONVOLVED = 3
 """Passes through convolutions that are timed."""
 GRADIENT_STEP = 0.001
 """Seconds of one of SAC's, about."""
+TOLD = 20
+"""Seconds from which what a transplant takes is said."""
 ALONE = 0.6
 """Share of a race's budget in which only one competitor trains, about: one core has work then."""
 
@@ -49,7 +52,21 @@ def announcement(run: Run) -> str:
     if long and spec.race == () and may_replay(run, space):
         updates = min(UPDATES, MOST * ALONE * config.steps) * len(config.seeds)
         long += f", {_words(updates * GRADIENT_STEP)} more if it is begun again with SAC"
+    if long and spec.race == () and (fitting := seconds_of_transplant(run, space)) > TOLD:
+        long += f", {_words(fitting)} more if it is transplanted"
     return f"what will run: {what} within {config.steps:,} environment steps for {seeds}{beside}{long}"
+
+
+@one_thread()
+def seconds_of_transplant(run: Run, space: Workspace) -> float:
+    """What it takes to fit a new network for images to what the agent does, about; 0 where no transplant may take part,
+    or what is fitted is small."""
+    named = run.config.race.treatments
+    if named and not any("transplant" in name.split("+") for name in named):
+        return 0.0
+    if (each := _passed(space, BATCH, learns=True)) is None:
+        return 0.0
+    return each * min(IMAGES, PASSES_OF_IMAGES * run.config.collect.max_steps)
 
 
 def _chain(config: TrainConfig, races: bool, control: bool) -> float:
@@ -112,28 +129,30 @@ def _simulation(space: Workspace) -> float:
 
 
 def _convolved(space: Workspace, config: TrainConfig, batch_size: int) -> float | None:
+    acts, learns = _passed(space, config.n_envs, learns=False), _passed(space, batch_size, learns=True)
+    return None if acts is None or learns is None else _simulation(space) + acts + config.n_epochs * learns
+
+
+def _passed(space: Workspace, count: int, *, learns: bool) -> float | None:
+    """Seconds that an observation takes through the agent's convolutions, in batches of so many; and back, where it is
+    learnt from. None where there are no convolutions."""
     policy = getattr(space.actor, "policy", None)
-    if not isinstance(policy, ActorCriticPolicy):
+    if not isinstance(policy, ActorCriticPolicy) or not any(isinstance(m, torch.nn.Conv2d) for m in policy.modules()):
         return None
     policy = copy.deepcopy(policy).float().requires_grad_(True)
     seen: Any = policy.observation_space
     if not seen.shape:
         return None
-
-    def passed(count: int, learns: bool) -> float:
-        states = torch.zeros((count, *seen.shape), dtype=torch.uint8 if seen.dtype == np.uint8 else torch.float32)
-        times = []
-        for _ in range(CONVOLVED):
-            begun = time.perf_counter()
-            with torch.set_grad_enabled(learns):
-                latent: Any = policy.extract_features(states, policy.pi_features_extractor)
-                if learns:
-                    latent.sum().backward()
-            times.append(time.perf_counter() - begun)
-        return float(np.median(times))
-
-    acts = passed(config.n_envs, False) / config.n_envs
-    return _simulation(space) + acts + config.n_epochs / batch_size * passed(batch_size, True)
+    states = torch.zeros((count, *seen.shape), dtype=torch.uint8 if seen.dtype == np.uint8 else torch.float32)
+    times = []
+    for _ in range(CONVOLVED):
+        begun = time.perf_counter()
+        with torch.set_grad_enabled(learns):
+            latent: Any = policy.extract_features(states, policy.pi_features_extractor)
+            if learns:
+                latent.sum().backward()
+        times.append(time.perf_counter() - begun)
+    return float(np.median(times)) / count
 
 
 def _minibatch(shapes: list[tuple[int, ...]], size: int) -> float:

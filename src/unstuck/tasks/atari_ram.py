@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from unstuck.tasks.atari import LIFE_LOST
 from unstuck.tasks.beside import RAM, SEEN, Beside
 
 BYTES = 128
@@ -32,6 +33,8 @@ class WithRam(gym.Wrapper):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         obs, reward, terminated, truncated, info = self.env.step(action)
         before, self._ram = self._ram, self._now()
+        if info.get(LIFE_LOST):  # the next life has begun, with another ball
+            before = self._ram
         return {SEEN: obs, RAM: np.stack([before, self._ram])}, reward, terminated, truncated, info
 
     def _now(self) -> np.ndarray:

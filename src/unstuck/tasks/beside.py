@@ -20,8 +20,8 @@ RAM, GRID = "ram", "grid"
 
 
 class Beside(spaces.Dict):
-    """Such observations: `SEEN`, and one of `RAM`, (2, 128): before the last step and after it, both the same at an
-    episode's start; and `GRID`, (columns, rows, 3)."""
+    """Such observations: `SEEN`, and one of `RAM`, (2, 128): before the last step and after it, both the same at the
+    start of an episode and of a life; and `GRID`, (columns, rows, 3)."""
 
 
 def _told(obs: Any) -> str:
