@@ -16,6 +16,7 @@ pytest.importorskip("ale_py")
 from pixel_cases import BREAKOUT, PONG, SMALL, small, taken, trained
 from unstuck.agents import find_env_id, zoo_env_kwargs
 from unstuck.algorithms import policy_of
+from unstuck.cli import main
 from unstuck.config import TaskConfig
 from unstuck.errors import AgentError
 from unstuck.guidance import Action, Advice, Condition, Guidance
@@ -186,3 +187,10 @@ def test_a_large_replay_buffer_is_told_of(tmp_path: Path) -> None:
     assert any("buffer of 100,000 transitions takes 5.3 GB" in note for note in taken(tmp_path / "dqn.zip", PONG).notes)
     small(algorithm=DQN).save(tmp_path / "dqn.zip")
     assert not any("replay buffer" in note for note in taken(tmp_path / "dqn.zip", PONG).notes)
+
+
+def test_a_game_is_described_with_what_the_agent_does_not_see(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["describe", "FreewayNoFrameskip-v4", "--states", "1"])
+    shown = capsys.readouterr().out
+    assert "Notes: Positions are centres in pixels" in shown
+    assert "which it does not see" in shown

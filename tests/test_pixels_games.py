@@ -261,6 +261,15 @@ def test_an_agent_is_given_the_pixels_alone(pong: Path) -> None:
     assert policy.act(batch)[0] == model.predict(batch[SEEN], deterministic=True)[0][0]
 
 
+def test_of_a_game_that_is_not_known_the_newest_frame_is_told() -> None:
+    """Black frames before the first would make each game begin in the dark."""
+    env = make_env("QbertNoFrameskip-v4")
+    describer, (obs, _) = describer_for(env), env.reset(seed=0)
+    said = describer.variables(obs[None])[0]
+    assert said.mean() == pytest.approx(obs[-1].mean())
+    assert said[0] == pytest.approx(obs[-1, :21, :21].mean())
+
+
 def test_other_games_and_other_environments_have_no_ram() -> None:
     assert isinstance(make_env("QbertNoFrameskip-v4").observation_space, spaces.Box)
     assert isinstance(make_env(PONG, {"objects": False}).observation_space, spaces.Box)

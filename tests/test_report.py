@@ -435,7 +435,7 @@ def test_the_panel_says_why_where_nobody_explained(tmp_path):
     run = make_run(tmp_path)
     (run.root / "diagnosis.json").write_text(panel().as_json())
     text = Page(report(run).read_text(encoding="utf-8")).text
-    assert "Why it was stuck: Stuck. It stands still. Measured: saturated units" in text
+    assert "Why it was stuck: It stands still. Measured: saturated units" in text
 
 
 def test_a_race_shows_its_ladder(tmp_path):

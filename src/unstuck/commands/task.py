@@ -75,6 +75,8 @@ def describe(command: str, args: list[str]) -> None:
 def _print_card(card: Any) -> None:
     limit = f" Time limit: {card.max_episode_steps} steps." if card.max_episode_steps else ""
     print(f"{card.env_id}\n\nGoal: {card.goal}\nReward: {card.reward}\nEnds: {card.termination}{limit}")
+    if card.notes:
+        print(f"Notes: {card.notes}")
     print(f"Actions ({card.action.kind}): {', '.join(card.action.legend)}\n\nVariables:")
     for v in card.variables:
         bounds = f" in [{v.low:g}, {v.high:g}]" if v.low is not None and v.high is not None else ""

@@ -365,7 +365,8 @@ def _nameless(env: Any, name: str) -> Describer | None:
         "reward": "What the game pays", "termination": "Ends when the game is over, which has its own rules",
         "notes": _steps(env).strip(),
     })  # fmt: skip
-    return replace(plain, card=card)
+    shape: tuple[int, ...] = env.observation_space.shape or ()
+    return replace(plain, card=card, newest=len(shape) == 3 and shape[0] < shape[2])
 
 
 PIXELS = " The agent sees only small grey frames of the screen; all this is read from the RAM, which it does not see."

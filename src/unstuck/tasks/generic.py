@@ -69,10 +69,14 @@ class FlatDescriber:
     card: TaskCard
     parts: tuple[tuple[str, bool], ...]
     """(key, is an image) of each part; the key is '' where the observation is no Dict."""
+    newest: bool = False
+    """The observation is a stack of frames (C, H, W), of which the last is looked at."""
 
     def variables(self, obs: Obs) -> np.ndarray:
         """(N, *obs_shape) or a dict of such → (N, V) float64."""
         columns = []
+        if self.newest:
+            obs = np.asarray(obs)[:, -1:]
         for key, image in self.parts:
             part = np.asarray(obs[key] if key else obs, dtype=np.float64)
             columns.append(_patches(part) if image else part.reshape(len(part), -1))

@@ -214,7 +214,7 @@ def _why(data: RunData) -> str:
             return f"The agent was not stuck. {shortened(panel.summary)}"
         said = data.guidance.provenance.model if data.guidance else None
         if panel and not said:
-            return f"Why it was stuck: {shortened(panel.summary)}"
+            return f"Why it was stuck: {shortened(panel.summary.removeprefix('Stuck. '))}"
     return (
         f"Why it was stuck: {shortened(data.guidance.diagnosis)}" if data.guidance and data.guidance.diagnosis else ""
     )
