@@ -125,8 +125,11 @@ images (7, 7, 3) need, is read with `--trust`, and its module must be importable
   -1, 0 and 1 and ends an episode with a life, as the agent's own training did (`reward_as_trained` and `life_lost` in
   the infos). Where a life is lost, the game is served again within that step, as the vector environment does it in
   training. tests/test_pixels_games.py holds frames, rewards and ends against Stable-Baselines3's own, bit by bit.
+  What is said of the critic (values, surprises, the panel, what a transplant's critic is fitted to) goes by clipped
+  rewards and lives, because that is what it has learnt; the prompt says so.
 - **Other games** are played, measured and trained the same way. The coach is told the game's name and actions, and
-  brightness in 4 x 4 patches, on which few rules can be built: show it frames, `--llm.frames 5`. You are told so.
+  the newest frame's brightness in 4 x 4 patches, on which few rules can be built: show it frames, `--llm.frames 5`. You
+  are told so.
 - **Verification** branches from stored states: each step of a collected episode is kept with the emulator's state, its
   random numbers and all that wrappers keep (frames, buffers, lives), 2 kB a step on disk. Restoring one takes no
   environment step and goes on bit for bit as a replay does, to the end of a life (tests/test_pixels_games.py).
