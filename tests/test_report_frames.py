@@ -9,7 +9,7 @@ import os
 import gymnasium as gym
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from test_report import add_episodes, make_run
 from unstuck.config import TaskConfig
@@ -17,6 +17,7 @@ from unstuck.episodes import Episode, EpisodeSet
 from unstuck.guidance import Advice, Evidence
 from unstuck.simulators import MujocoSnapshotter
 from unstuck.stages.report.frames import LIMIT, WIDTH, png_url, render_frames
+from unstuck.watching import caption
 
 CAR = TaskConfig(env="MountainCar-v0")
 
@@ -105,3 +106,11 @@ def test_steps_of_one_episode_are_drawn_in_one_replay(episodes, monkeypatch):
     assert list(drawn.pictures) == ["window"]
     alone = rendering.draw_steps(CAR, episodes, {"one": (0, (40,))}).pictures["one"][0][1]
     assert np.array_equal(drawn.pictures["window"][-1][1], alone)
+
+
+@pytest.mark.parametrize("width", [180, 300, 400])
+@pytest.mark.parametrize("label", ["before  ", "after  "])
+def test_what_is_written_below_a_picture_is_not_cut(width, label):
+    text, size = caption(label, 10_000, -123.0, -1_234.0, width)
+    assert text.endswith("return -1234")
+    assert ImageFont.load_default(size=size).getlength(text) <= width

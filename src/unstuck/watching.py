@@ -21,6 +21,8 @@ from unstuck.snapshots import reset_exactly
 
 BAR = 24
 """Height of the strip below each frame that holds the text, in pixels."""
+NARROW = 300
+"""Width of a picture, in pixels, below which a step's reward is not written."""
 LONGEST = 10_000
 """Steps after which an episode is cut where the task sets no time limit."""
 
@@ -199,10 +201,17 @@ def _episode(env: Any, trace: Trace, every: int, width: int, label: str) -> Iter
             env.step(trace.actions[step - 1])
         if step % every == 0 or step == len(trace):
             aim_camera(env)
-            yield _captioned(pixels(env), f"{label}step {step}   reward {reward:.3g}   return {total:.4g}", width)
+            yield _captioned(pixels(env), *caption(label, step, reward, total, width), width)
 
 
-def _captioned(picture: np.ndarray, text: str, width: int) -> Any:
+def caption(label: str, step: int, reward: float, total: float, width: int) -> tuple[str, int]:
+    """What is written below a picture, and in which size of font: as much as there is room for."""
+    if width >= NARROW:
+        return f"{label}step {step}   reward {reward:.3g}   return {total:.4g}", 13
+    return f"{label.rstrip()} step {step}  return {total:.4g}".strip(), 11
+
+
+def _captioned(picture: np.ndarray, text: str, font_size: int, width: int) -> Any:
     from PIL import Image, ImageDraw, ImageFont
 
     image = Image.fromarray(picture[..., :3])
@@ -212,7 +221,7 @@ def _captioned(picture: np.ndarray, text: str, width: int) -> Any:
     image = image.resize(size, Image.Resampling.NEAREST if enlarge else Image.Resampling.LANCZOS)
     whole = Image.new("RGB", (size[0], size[1] + BAR), (24, 24, 24))
     whole.paste(image, (0, 0))
-    font = ImageFont.load_default(size=13)
+    font = ImageFont.load_default(size=font_size)
     ImageDraw.Draw(whole).text((6, size[1] + 4), text, fill=(240, 240, 240), font=font)
     return whole
 
