@@ -478,3 +478,17 @@ def test_figures_are_images_with_a_title_and_the_page_has_a_main(page):
     assert titles[0][2] == "Return per episode, deterministic: Before -200; PPO continued -200; Unstuck -142"
     tables = re.findall(r"<table", page.html)
     assert len(re.findall(r'<div class="scroll"[^>]*><table', page.html)) == len(tables), "each scrolls by itself"
+
+
+def test_a_training_in_which_no_episode_ended_was_recorded_all_the_same(tmp_path):
+    run = full_run(tmp_path)
+    for path in run.root.glob("train/*/*/curve.jsonl"):
+        path.write_text('{"steps": 2048, "trained": 2048, "return_mean": null, "hit_rate": null, "episodes": 0}\n')
+    assert "No episode ended in training" in Page(report(run).read_text(encoding="utf-8")).text
+
+
+def test_advice_written_into_the_empty_file_is_a_persons(tmp_path):
+    run = full_run(tmp_path)
+    save_guidance(guidance().model_copy(update={"provenance": Provenance(explainer="nothing")}), run.guidance_path)
+    text = Page(report(run).read_text(encoding="utf-8")).text
+    assert "In the words of the coach, a person (guidance written by hand):" in text

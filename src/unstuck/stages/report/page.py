@@ -87,6 +87,7 @@ def context(data: RunData) -> dict[str, Any]:
         "set_verdict": _verdict(guidance.set_verdict) if guidance else None,
         "verify_facts": data.facts("verify"),
         "verify_steps": record.env_steps if (record := data.record("verify")) else None,
+        "trained": any(curve.points for curve in data.curves),
         "warnings": _by_runs(data, "warnings"),
         "notes": _by_runs(data, "notes"),
         "rounds": round_tables(data),
@@ -171,6 +172,8 @@ def _coach(guidance: Guidance, data: RunData) -> str:
     """Who speaks."""
     source, facts = guidance.provenance, data.facts("explain")
     explainer = source.explainer or str(facts.get("explainer") or "")
+    if explainer == "nothing" and (guidance.advice or guidance.reward_terms):
+        explainer = "by hand"  # written into the empty file
     if explainer != "llm":
         who = "a person (guidance written by hand)" if explainer == "by hand" else words.explainer(explainer)
         return who if source.model or explainer == "by hand" else f"{who}; no language model"
