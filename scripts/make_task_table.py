@@ -146,7 +146,8 @@ images (7, 7, 3) need, is read with `--trust`, and its module must be importable
   has the very returns that are reported, which a test holds it to.
 - **Memory**: frames stay bytes in rollouts, episodes and replay buffers. A step of 4 frames has 28 kB, so 8,000
   collected steps have 226 MB, of which one episode at a time is in memory, and a replay buffer of 100,000 steps 5.6
-  GB. A game that lasts longer than half of `--collect.max-steps` is cut, which is said.
+  GB. In a race each process that begins with a transplant, afresh or thawed holds all of them, and 128 MB more, until
+  it has begun. A game that lasts longer than half of `--collect.max-steps` is cut, which is said.
 - **Time**: convolutions are trained on the CPU unless `--train.device cuda` says otherwise.
 
 Actions of Atari games are made sticky by Unstuck and not by the emulator: its saved state leaves out which action it

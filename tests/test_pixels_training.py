@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -234,3 +235,16 @@ def test_a_transplant_of_what_always_does_the_same_can_learn(racing: Run) -> Non
 def test_games_cut_short_are_not_held_against_whole_ones(racing: Run) -> None:
     assert reference_for(PONG) is not None
     assert evidence_of(Workspace(racing)).reference is None
+
+
+def test_who_needs_no_states_does_not_fill_the_memory_with_them(racing: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(path: Path) -> States:
+        raise MemoryError(path)
+
+    monkeypatch.setattr(States, "load", load)
+    config = competitor("small-batches").train(racing.config.train)
+    for name in ("small-batches", "afresh+short-episodes"):
+        leg = Leg(str(racing.root), str(racing.root.parent), name, 1, 0, 32, 32, Plan(), config, None, (),
+                  "deterministic", "")  # fmt: skip
+        with contextlib.nullcontext() if name == "small-batches" else pytest.raises(MemoryError):
+            run_leg(leg)

@@ -100,7 +100,8 @@ def _train(leg: Leg, draft: Path) -> dict[str, Any]:
         before = Path(leg.home) / leg.name / str(leg.begin)
         agent, resume = load_agent(before / "agent.zip"), before / SUSPENDED
     else:
-        agent = competitor(leg.name).prepare(patient(space, Path(leg.home), leg.seed, leg.total))
+        entry = competitor(leg.name)
+        agent = entry.prepare(patient(space, Path(leg.home), leg.seed, leg.total, states=entry.needs_states))
     learner = Learner(
         space, leg.config, leg.plan, leg.guidance, leg.seed, leg.total, draft,
         agent=agent, stop=leg.stop, resume=resume,
@@ -114,15 +115,16 @@ def _train(leg: Leg, draft: Path) -> dict[str, Any]:
     return {**found, "taken": outcome["trained"] - leg.begin, "returns": returns, "judged": steps, **more}
 
 
-def patient(space: Workspace, home: Path, seed: int, steps: int = 0) -> Patient:
-    """The agent, and the states that were gathered for this race."""
+def patient(space: Workspace, home: Path, seed: int, steps: int = 0, *, states: bool = True) -> Patient:
+    """The agent, and the states that were gathered for this race, unless they are not needed: of images they fill
+    hundreds of megabytes."""
     env = space.make_env()
     observation_space, action_space = env.observation_space, env.action_space
     env.close()
     path = home / "states" / "states.npz"
-    states = States.load(path) if path.exists() else None
+    gathered = States.load(path) if states and path.exists() else None
     return Patient(
-        space.agent, states, observation_space, action_space, seed, steps, _transplanted(space.agent, home)
+        space.agent, gathered, observation_space, action_space, seed, steps, _transplanted(space.agent, home)
     )  # fmt: skip
 
 
