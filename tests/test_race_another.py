@@ -177,7 +177,7 @@ def test_it_goes_on_where_what_it_gained_leads_above_the_others(
     track = _Track(curves, first, last)
     base, late = (Entry(competitor(name), Plan(), None) for name in curves)
     contest = Contest(track, [base], [late], Rungs(entered=2, first=10_240, episodes=2), trunk_first=False)
-    assert contest.try_late(base).name == goes_on
+    assert contest.try_late(base, [late]).name == goes_on
     assert track.steps == {"sac": 12_288}, "it is judged early, not after a quarter of the budget"
 
 
@@ -268,3 +268,41 @@ def test_a_budget_too_small_for_a_race_is_said_to_be(tmp_path: Path) -> None:
     run = ready_to_race(tmp_path, "Pendulum-v1", steps=1_000)
     with pytest.raises(RunError, match="no room to train anybody"):
         train(run)
+
+
+@pytest.mark.parametrize(("level", "goes_on"), [(600.0, "sac+guidance"), (120.0, "transplant")])
+def test_it_comes_before_what_goes_on_from_the_agent(level: float, goes_on: str) -> None:
+    curves = {
+        "continue": Curve("continue", 6_144, 750.0, 5.0, 0.0, 0.001),
+        "transplant": Curve("transplant", 6_144, 760.0, 5.0, 0.0, 0.001),
+        "sac+guidance": Curve("sac+guidance", 12_288, level, 5.0),
+    }
+
+    class _Trains(_Track):
+        def train(self, racing, stop, episodes=None) -> None:  # type: ignore[no-untyped-def]
+            super().train(racing, stop)
+            for one in racing:
+                one.points.append((stop, [0.0]))
+
+    track = _Trains(curves, 100.0)
+    trunk, other, late = (Entry(competitor(name), Plan(), None) for name in curves)
+    contest = Contest(track, [trunk, other], [late], Rungs(entered=2, first=6_144, episodes=2), trunk_first=False)
+    assert contest.run().winner.name == goes_on
+    assert ("transplant" in track.steps) == (goes_on == "transplant")
+    near = Contest(track, [trunk, other], [late], Rungs(2, 6_144, 2), trunk_first=False, near=True)
+    assert not near.leading, "of an agent that is halfway what it has learnt comes first"
+
+
+def test_the_trunk_is_looked_at_once(tmp_path: Path) -> None:
+    """Where it was tried first already, nobody is trained when it is asked for again."""
+    run = ready_to_race(tmp_path, "Pendulum-v1", steps=4_000, treatments=("sac",))
+    trunk = Entry(competitor("continue"), Plan(), None, 64, [(64, [0.0])])
+    Track(run, tmp_path / "race", 1, 4_000, RaceConfig(treatments=("continue", "sac")), workers=2).train([trunk], 64)
+    assert trunk.points == [(64, [0.0])]
+
+
+def test_with_the_coach_it_takes_his_reward_terms_and_whole_episodes() -> None:
+    plan = competitor("sac+guidance").plan(Plan(terms=True, short_episodes=100, verified=True))
+    assert plan.terms
+    assert plan.short_episodes == 0
+    assert competitor("sac").plan(Plan(terms=True)) == Plan()

@@ -325,7 +325,7 @@ def test_a_lucky_return_is_no_reason_to_try_nothing_else() -> None:
 
     def goes_on() -> str:
         track_ = _Bottom(curves)
-        return Contest(track_, [trunk, lucky], [late], rungs, trunk_first=False).try_late(lucky).name
+        return Contest(track_, [trunk, lucky], [late], rungs, trunk_first=False).try_late(lucky, [late]).name
 
     assert goes_on() == "afresh"
     curves["guidance"] = Curve("guidance", 32_000, 2080.0, 200.0, 0.02, 0.002)  # its training says so too
@@ -437,7 +437,7 @@ def test_what_begins_from_the_bottom_is_tried_one_after_the_other(
     )
     trunk, *late = (entry(name) for name in track_.curves)
     rungs = Rungs(entered=1, first=16_000, episodes=2)
-    found = Contest(track_, [trunk], late, rungs, trunk_first=False).try_late(trunk)
+    found = Contest(track_, [trunk], late, rungs, trunk_first=False).try_late(trunk, late)
     assert found.name == goes_on
     assert list(track_.steps) == trained
     assert [e.name for e in (trunk, *late) if e.rank.status == "dropped"] == [

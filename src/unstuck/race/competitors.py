@@ -124,6 +124,7 @@ _KNOWN = (
         "sac",
         "an algorithm that learns from all that it has seen, again and again, needs a fraction of PPO's steps",
         prepare=lambda p: sac(p.agent, p.states, *_spaces(p), seed=p.seed, steps=p.steps),
+        plan={"short_episodes": 0},  # what it replays of cut ones says nothing of how they go on
         replay={"anew": True},
         needs_states=True,
         late=True,

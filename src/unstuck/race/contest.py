@@ -89,21 +89,28 @@ class Contest:
                     entry.out(f"not tried: {trunk.name} gets on without it")
                 track.show(f"{trunk.name} gets on by itself")
                 return trunk, trunk
-        if self.bottom_first and self.late:
+        if self.leading:
             # One look at the trunk, because it is in every race, and in the last test.
             track.train([trunk], min(self.rungs.first, -(-SHORTEST // track.quantum) * track.quantum))
-            if (winner := self.try_late(trunk)) is not trunk:
-                for entry in self.early[1:]:
+            if (winner := self.try_late(trunk, self.leading)) is not trunk:
+                for entry in [*self.early[1:], *(e for e in self.late if not e.points)]:
                     entry.out(f"not tried: {winner.name} has more to come than {trunk.name}")
                 return winner, trunk
-            return self._halve(), trunk
-        base = self._halve()
-        if not self.late:
+        base, late = self._halve(), [e for e in self.late if e not in self.leading]
+        if not late:
             return base, base
         if self.near:
             base = self._without(base)
         self._wait_for(base)
-        return self.try_late(base), base
+        return self.try_late(base, late), base
+
+    @property
+    def leading(self) -> list[Entry]:
+        """What begins from the bottom, and is tried before those that go on from the agent: all of it where the agent
+        is far from a good one; else what is quick, unless the agent is known to be halfway."""
+        if self.bottom_first:
+            return self.late
+        return [] if self.near else [e for e in self.late if e.competitor.quick]
 
     def _halve(self) -> Entry:
         """Successive halving among those that go on from where the agent is; returns the best."""
@@ -187,11 +194,11 @@ class Contest:
             return True
         return climbs(curve, before, error, self.track.total)
 
-    def try_late(self, base: Entry) -> Entry:
+    def try_late(self, base: Entry, late: Sequence[Entry]) -> Entry:
         """What begins from the bottom is tried where nothing else gets the agent moving, one after the other, each
         given the time that it takes to show; returns who goes on. They are not compared with each other: what keeps
         half of the old weights is ahead at first, and behind in the end."""
-        track, late = self.track, self.late
+        track = self.track
         moving = next((e for e in (base, self.trunk) if self._moves(e)), None)
         if moving is not None:
             for entry in late:

@@ -120,7 +120,8 @@ class Track:
 
     def train(self, racing: Sequence[Entry], stop: int, episodes: int | None = None) -> None:
         """Train those that are not there yet up to `stop`, and evaluate them."""
-        racing = [e for e in racing if e.trained < stop]
+        if not (racing := [e for e in racing if e.trained < stop]):
+            return
         legs = [self._leg(entry, stop, episodes) for entry in racing]
         for entry, leg, found in zip(racing, legs, together(legs, self.workers, self.config), strict=True):
             self._enter(entry, leg, found)
