@@ -98,8 +98,8 @@ _KNOWN = (
     Treatment(TRUNK, "plain PPO goes on: an agent that is on its way needs nothing else"),
     Treatment(
         "transplant",
-        "means beyond the bounds and saturated layers let neither noise nor gradients through: what the agent does is "
-        "put into a new network that can learn again",
+        "saturated layers, or means that are clipped to the bounds, cannot learn: what the agent does is put into a "
+        "new network, which can",
         prepare=_transplanted,
         train={"critic_warmup": 0},
         needs_states=True,
