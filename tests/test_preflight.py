@@ -15,6 +15,7 @@ from unstuck.cli import _apart, main
 from unstuck.commands.talk import TALK
 from unstuck.config import AgentConfig, RaceConfig, RunConfig, TaskConfig, TrainConfig, VerifyConfig
 from unstuck.errors import AgentError, LLMError, RunError, UnstuckError
+from unstuck.guidance import Guidance, Term, save_guidance
 from unstuck.llm.config import LLMConfig
 from unstuck.pipeline import open_run
 from unstuck.preflight import preflight
@@ -252,6 +253,10 @@ def test_a_race_that_needs_a_coach_says_so_before_it_begins(agent, tmp_path):
     run = run_of(agent, tmp_path, train=TrainConfig(method="race"), race=race)
     with pytest.raises(RunError, match=r"transplant\+guidance needs a coach"):
         preflight(run)
+    # What a person wrote into the run guides as well.
+    written = Guidance(env_id=CORRIDOR, diagnosis="", reward_terms=(Term(variable="obs_0", weight=1.0, cap=1.0),))
+    save_guidance(written, run.advice_path)
+    preflight(run)
 
 
 def test_sac_is_refused_where_it_cannot_learn_before_a_step_is_taken(agent, tmp_path):

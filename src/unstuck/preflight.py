@@ -5,12 +5,14 @@ The agent, the task and the run folder are checked when the run is opened (`unst
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from typing import Any
 
 from unstuck.config import RunConfig
-from unstuck.errors import RunError, UnstuckError
+from unstuck.errors import GuidanceError, RunError, UnstuckError
+from unstuck.guidance import load_guidance
 from unstuck.methods import METHODS, Setting
 from unstuck.run import Run
 
@@ -41,20 +43,32 @@ def preflight(run: Run, *, model: Any = None) -> list[str]:
     if config != run.config:
         run.configure(config)
     check_budget(run)
-    check_race(config)
+    check_race(run)
     check_begun_with_sac(run)
     return notes
 
 
-def check_race(config: RunConfig) -> None:
-    """Raises RunError where treatments race that need a coach, and there is none to be asked."""
-    if METHODS[config.train.method].race != () or _explainer(config) != "nothing":
+def check_race(run: Run) -> None:
+    """Raises RunError where treatments race that need a coach, there is none to be asked, and nobody has written advice
+    into the run."""
+    config = run.config
+    if METHODS[config.train.method].race != () or _explainer(config) != "nothing" or _is_advised(run):
         return
     if guided := [name for name in config.race.treatments if "guidance" in name]:
         raise RunError(
             f"--race.treatments {guided[0]} needs a coach: name a language model with --llm MODEL, or another "
             "explainer with --explain.explainer search"
         )
+
+
+def _is_advised(run: Run) -> bool:
+    """Whether the run's advice has something in it; of a file that is not valid its stage says what is wrong."""
+    if not run.advice_path.exists():
+        return False
+    with contextlib.suppress(GuidanceError):
+        guidance = load_guidance(run.advice_path)
+        return bool(guidance.advice or guidance.reward_terms)
+    return True
 
 
 def check_begun_with_sac(run: Run) -> None:
