@@ -1,6 +1,7 @@
 """One race: competitors of one stuck agent within one budget, plain PPO always among them, and a last test.
 
-    states ─▶ rung 1: the trunk, then all ─▶ rung 2: half ─▶ … ─▶ what begins from the bottom, if all else is flat
+    states ─▶ a look at the trunk, then SAC where it suits ─▶ rung 1: all ─▶ rung 2: half ─▶ …
+           ─▶ what begins from the bottom, if all else is flat
            ─▶ the best trains on, and gives way where it is not ahead ─▶ test against the agent before and the trunk
 
 Every environment step is charged: the states, all training, every evaluation episode and the test. What follows from
