@@ -35,6 +35,7 @@ from unstuck.stages.explain import explain
 from unstuck.stages.handover import hand_over
 from unstuck.stages.train import Job, fingerprint
 from unstuck.stages.verify import verify
+from unstuck.treatments import quieter
 from unstuck.workspace import Workspace
 
 BUDGET = 24_000
@@ -106,6 +107,17 @@ def test_a_transplant_that_is_not_the_agent_withdraws(raced: Run, monkeypatch: p
     out = [e.name for e in track_.entries if e.rank.status == "dropped"]
     assert out == ["transplant"]
     assert "80% of its actions" in track_.entries[1].rank.note
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_noise_that_is_not_low_is_not_brought_back(raced: Run, tmp_path: Path, quiet: bool) -> None:
+    """The treatment would be plain PPO once more."""
+    track_ = track.Track(raced, tmp_path / "home", 1, BUDGET, RaceConfig(treatments=("thaw", "small-batches")))
+    if quiet:
+        space = track_.space
+        vars(space)["agent"] = quieter(space.agent, space.spaces[1], 0.01)
+    engine.Race(track_, []).operate()
+    assert [e.name for e in track_.entries if e.rank.status == "dropped"] == ([] if quiet else ["thaw"])
 
 
 def test_plain_ppo_that_gets_on_is_given_all_that_is_left(

@@ -192,6 +192,10 @@ class Competitor:
         """Whether, for all that, its first steps say what it is worth."""
         return any(t.quick for t in self.treatments)
 
+    def changes_nothing(self, patient: Patient) -> bool:
+        """Whether it would train the agent as plain PPO does: noise that is not low cannot be brought back."""
+        return all(t.name == "thaw" for t in self.treatments) and self.prepare(patient) is patient.agent
+
     def prepare(self, patient: Patient) -> Agent:
         """The agent as training begins with it."""
         for treatment in self.treatments:

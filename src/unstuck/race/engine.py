@@ -25,7 +25,7 @@ from unstuck.race.entry import Entry
 from unstuck.race.feedback import Feedback
 from unstuck.race.finals import Finals, Outcome
 from unstuck.race.finish import finish
-from unstuck.race.legs import fit, gather
+from unstuck.race.legs import fit, gather, patient
 from unstuck.race.track import Track
 from unstuck.results import Rank
 from unstuck.stages.explain import chosen_explainer
@@ -107,9 +107,19 @@ class Race:
     def _views(self) -> list[View]:
         return views_of(self.track.space.episodes, self.track.space.describer)
 
+    def _withdraw_idle(self) -> None:
+        track = self.track
+        thaws = [e for e in track.entries if any(t.name == "thaw" for t in e.competitor.treatments)]
+        if not thaws or track.alone:
+            return
+        agent = patient(track.space, track.home, track.seed)
+        for entry in thaws:
+            if entry.competitor.changes_nothing(agent):
+                entry.out("withdrew: the agent's noise is not low, so there is none to bring back")
+
     def operate(self) -> None:
-        """Gather states and fit the transplant, where anybody needs them; who goes on from a transplant that does not
-        do what the agent does is out before it costs a step of training."""
+        """Gather states and fit the transplant, where anybody needs them; who would change nothing, or goes on from a
+        transplant that does not do what the agent does, is out before it costs a step of training."""
         track = self.track
         on_policy = algorithm_of(track.space.agent).on_policy
         if not on_policy or not any(e.competitor.needs_states for e in track.entries):
@@ -117,6 +127,7 @@ class Race:
         steps = min(MOST_STATES, int(STATES_SHARE * track.budget))
         root, home, mark = str(track.run.root), str(track.home), track.mark("states", steps)
         track.spent["states"] = gather(root, home, track.seed, steps, mark)["taken"]
+        self._withdraw_idle()
         if not any(t.name == "transplant" for e in track.entries for t in e.competitor.treatments):
             return
         track.say("what the agent does is fitted into a new network, for a transplant")
