@@ -118,7 +118,9 @@ def test_who_is_offered_it() -> None:
     offered = [c.name for c in entries(replace(stuck, replays=True))]
     late = [name for name in offered if competitor(name).late]
     assert late[0] == "sac"
-    assert offered[0] == "continue"
+    assert offered[:2] == ["continue", "sac"], "in the order in which they are tried"
+    halfway = [c.name for c in entries(replace(stuck, replays=True, distance=0.6))]
+    assert halfway.index("sac") > halfway.index("small-batches")
     guided = entries(replace(stuck, replays=True, guidances=1, long=True))
     assert [c.name for c in guided if c.late][:2] == ["sac", "afresh+guidance"]
     assert "sac" in [c.name for c in entries(replace(stuck, replays=True, agent_steps=10**9))]

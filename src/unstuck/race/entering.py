@@ -86,7 +86,9 @@ def entries(signs: Signs) -> list[Competitor]:
     if not signs.on_policy:  # what treats an actor of PPO's kind is not for it
         return [competitor(name) for name in (TRUNK, *opinions, *(n for n in _late(signs) if n == "afresh"))]
     early = sorted(_early(signs, opinions), key=lambda name: -_promise(name, signs))
-    return [competitor(name) for name in dict.fromkeys([TRUNK, *early, *_late(signs, opinions)])]
+    late = _late(signs, opinions)
+    leading = [] if signs.near else [name for name in late if competitor(name).quick]
+    return [competitor(name) for name in dict.fromkeys([TRUNK, *leading, *early, *late])]
 
 
 def _early(signs: Signs, opinions: Sequence[str]) -> list[str]:
