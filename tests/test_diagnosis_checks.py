@@ -188,7 +188,7 @@ def test_a_critic_that_knows_nothing_and_one_whose_scale_is_wrong():
 
 def test_what_follows_a_time_limit_is_the_critics_word():
     r = replace(rollouts(2)[0], rewards=np.array([1.0, 1.0]), last_value=10.0)
-    assert critic.returns_to_go(r, 0.5).tolist() == [1 + 0.5 * 6, 6.0]
+    assert critic.learnt_returns(r, 0.5).tolist() == [1 + 0.5 * 6, 6.0]
 
 
 def test_a_critic_over_actions_that_promises_too_much():

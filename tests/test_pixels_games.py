@@ -19,7 +19,7 @@ from pixel_cases import BREAKOUT, PONG, small
 from unstuck.agents import load_agent
 from unstuck.algorithms import policy_of
 from unstuck.config import AgentConfig, CollectConfig, RunConfig, TaskConfig
-from unstuck.diagnosis.critic import returns_to_go
+from unstuck.diagnosis.critic import learnt_returns
 from unstuck.diagnosis.evidence import rollout_of
 from unstuck.emulators import AleSnapshotter
 from unstuck.episodes import Episode, as_snapshots, load_episode, save_episode
@@ -298,7 +298,7 @@ def test_what_is_said_of_the_critic_goes_by_what_the_agent_learnt(tmp_path: Path
         value, surprise = e.signals["value"], e.signals["td_error"]
         assert surprise[lost] == pytest.approx(rewards[lost] - value[lost], abs=1e-5)
         assert surprise[0] == pytest.approx(rewards[0] + 0.99 * value[1] - value[0], abs=1e-5)
-        to_go = returns_to_go(rollout_of(d, 0.99), 0.99)
+        to_go = learnt_returns(rollout_of(d, 0.99), 0.99)
         assert to_go[lost] == rewards[lost]
     assert sum(e.learnt_ends.sum() for e in episodes) == 8, "the fifth life ends the game"
     states = of_episodes(dear, space.actor)

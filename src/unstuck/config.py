@@ -329,6 +329,10 @@ class RaceConfig(_Config):
     ray_address: str | None = None
     """Of the cluster; auto: the one that this machine belongs to. Default: RAY_ADDRESS, else one of this machine."""
 
+    def names(self, treatment: str) -> bool:
+        """Whether it is asked for, alone or with others."""
+        return any(treatment in name.split("+") for name in self.treatments)
+
     @model_serializer(mode="wrap")
     def _as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what is off: what was raced before it could be set stays raced."""

@@ -180,6 +180,24 @@ class Episode:
         return self.observations[step]
 
 
+def returns_to_go(rewards: Array, last: float, gamma: float, ends: Array | None = None) -> Array:
+    """(T,) discounted sums of what is still to come.
+
+    Args:
+        rewards: (T,).
+        last: what follows the last step.
+        gamma: the discount.
+        ends: (T,) bool, steps that nothing follows; None for none.
+    """
+    found, following = np.empty(len(rewards)), last
+    for t in range(len(rewards) - 1, -1, -1):
+        if ends is not None and ends[t]:
+            following = 0.0
+        following = float(rewards[t]) + gamma * following
+        found[t] = following
+    return found
+
+
 def save_episode(episode: Episode, path: Path) -> None:
     """Write one episode as a compressed .npz without pickles."""
     arrays: dict[str, Array] = {"actions": episode.actions, "rewards": episode.rewards}

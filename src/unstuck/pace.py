@@ -17,7 +17,7 @@ from unstuck.methods import METHODS, SMALL_BATCH
 from unstuck.run import Run
 from unstuck.tasks.guarded import Place, guarded
 from unstuck.treatments.another import MOST, UPDATES, is_offered
-from unstuck.treatments.transplant import BATCH, IMAGES, PASSES_OF_IMAGES
+from unstuck.treatments.transplant import BATCH, passes_of_images
 from unstuck.workers import cores, one_thread
 from unstuck.workspace import Workspace
 
@@ -61,12 +61,13 @@ def announcement(run: Run) -> str:
 def seconds_of_transplant(run: Run, space: Workspace) -> float:
     """What it takes to fit a new network for images to what the agent does, about; 0 where no transplant may take part,
     or what is fitted is small."""
-    named = run.config.race.treatments
-    if named and not any("transplant" in name.split("+") for name in named):
+    race = run.config.race
+    if race.treatments and not race.names("transplant"):
         return 0.0
     if (each := _passed(space, BATCH, learns=True)) is None:
         return 0.0
-    return each * min(IMAGES, PASSES_OF_IMAGES * run.config.collect.max_steps)
+    count = run.config.collect.max_steps
+    return each * count * passes_of_images(count)
 
 
 def _chain(config: TrainConfig, races: bool, control: bool) -> float:
@@ -88,9 +89,8 @@ def _words(seconds: float) -> str:
 
 def may_replay(run: Run, space: Workspace) -> bool:
     """Whether SAC may take part in the run's race: it is named, or it can learn the task and is not ruled out."""
-    named = run.config.race.treatments
-    if named:
-        return any("sac" in name.split("+") for name in named)
+    if run.config.race.treatments:
+        return run.config.race.names("sac")
     return algorithm_of(space.agent).on_policy and is_offered(run.config.train.steps, *space.spaces)
 
 

@@ -17,11 +17,9 @@ def gain(ours: Sequence[float], theirs: Sequence[float], level: float) -> Gain:
     Thomas et al., "High Confidence Policy Improvement" (ICML 2015): hand over only what is better with high
     probability.
     """
-    differences = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
-    n, mean = len(differences), float(differences.mean()) if len(differences) else 0.0
-    if n < 2:
+    n, mean, error = _difference(ours, theirs)
+    if error is None:
         return Gain(mean=mean, low=None, pairs=n)
-    error = float(differences.std(ddof=1) / np.sqrt(n))
     return Gain(mean=mean, low=mean - float(stats.t.ppf(1 - level, n - 1)) * error, pairs=n)
 
 
@@ -33,10 +31,15 @@ def is_better(gain: Gain) -> bool:
 def stands_out(ours: Sequence[float], theirs: Sequence[float]) -> bool:
     """Whether the mean of the paired differences exceeds its standard error: more likely better than not, and far from
     shown. False with fewer than two pairs."""
+    _, mean, error = _difference(ours, theirs)
+    return error is not None and mean > error
+
+
+def _difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[int, float, float | None]:
+    """The pairs, their mean difference, and its standard error; None with fewer than two."""
     differences = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
-    if len(differences) < 2:
-        return False
-    return float(differences.mean()) > float(differences.std(ddof=1) / np.sqrt(len(differences)))
+    n, mean = len(differences), float(differences.mean()) if len(differences) else 0.0
+    return n, mean, float(differences.std(ddof=1) / np.sqrt(n)) if n > 1 else None
 
 
 def is_worse(ours: Sequence[float], theirs: Sequence[float], level: float) -> bool:

@@ -74,7 +74,7 @@ def _is_advised(run: Run) -> bool:
 def check_begun_with_sac(run: Run) -> None:
     """Raises AgentError where SAC was asked to race on a task that it cannot learn here."""
     config = run.config
-    if METHODS[config.train.method].race == () and any("sac" in n.split("+") for n in config.race.treatments):
+    if METHODS[config.train.method].race == () and config.race.names("sac"):
         from unstuck.treatments import check_sac
         from unstuck.workspace import Workspace
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from unstuck.diagnosis.evidence import Evidence, Rollout
 from unstuck.diagnosis.panel import Finding, Status
+from unstuck.episodes import returns_to_go
 
 Array = np.ndarray
 LOW, LITTLE = -0.1, 0.05
@@ -13,17 +14,10 @@ OVER = 0.5
 SCALE_GAIN = 0.3
 
 
-def returns_to_go(rollout: Rollout, gamma: float) -> Array:
+def learnt_returns(rollout: Rollout, gamma: float) -> Array:
     """(T,) discounted sums of what is still to come, as the agent's own training paid it and up to where that ended an
     episode; the critic's value stands for what follows a time limit."""
-    out = np.empty(len(rollout))
-    following = rollout.last_value
-    for t in range(len(rollout) - 1, -1, -1):
-        if rollout.learnt_ends is not None and rollout.learnt_ends[t]:
-            following = 0.0
-        following = rollout.learnt[t] + gamma * following
-        out[t] = following
-    return out
+    return returns_to_go(rollout.learnt, rollout.last_value, gamma, rollout.learnt_ends)
 
 
 def explained(targets: Array, values: Array) -> float | None:
@@ -45,7 +39,7 @@ def explained_variance(evidence: Evidence) -> Finding | None:
     chosen = [r for r in evidence.rollouts if not r.deterministic and not r.cut and "value" in r.signals]
     if not chosen or not evidence.on_policy:
         return None
-    targets = np.concatenate([returns_to_go(r, evidence.gamma) for r in chosen])
+    targets = np.concatenate([learnt_returns(r, evidence.gamma) for r in chosen])
     values = np.concatenate([r.signals["value"] for r in chosen]).astype(np.float64)
     share = explained(targets, values)
     if share is None:
@@ -84,7 +78,7 @@ def overestimation(evidence: Evidence) -> Finding | None:
     chosen = [r for r in evidence.rollouts if r.deterministic and not r.cut and "value" in r.signals]
     if not chosen or evidence.on_policy:
         return None
-    targets = np.concatenate([returns_to_go(r, evidence.gamma) for r in chosen])
+    targets = np.concatenate([learnt_returns(r, evidence.gamma) for r in chosen])
     values = np.concatenate([r.signals["value"] for r in chosen]).astype(np.float64)
     size = float(np.mean(np.abs(targets)))
     if size < 1e-9:

@@ -192,9 +192,10 @@ class Competitor:
         """Whether, for all that, its first steps say what it is worth."""
         return any(t.quick for t in self.treatments)
 
-    def changes_nothing(self, patient: Patient) -> bool:
-        """Whether it would train the agent as plain PPO does: noise that is not low cannot be brought back."""
-        return all(t.name == "thaw" for t in self.treatments) and self.prepare(patient) is patient.agent
+    def leads(self, near: bool) -> bool:
+        """Whether it is tried before what goes on from the agent: what is quick, unless the agent is known to be
+        halfway to a good one (`near`)."""
+        return self.quick and not near
 
     def prepare(self, patient: Patient) -> Agent:
         """The agent as training begins with it."""

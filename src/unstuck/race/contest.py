@@ -107,10 +107,10 @@ class Contest:
     @property
     def leading(self) -> list[Entry]:
         """What begins from the bottom, and is tried before those that go on from the agent: all of it where the agent
-        is far from a good one; else what is quick, unless the agent is known to be halfway."""
+        is far from a good one."""
         if self.bottom_first:
             return self.late
-        return [] if self.near else [e for e in self.late if e.competitor.quick]
+        return [e for e in self.late if e.competitor.leads(self.near)]
 
     def _halve(self) -> Entry:
         """Successive halving among those that go on from where the agent is; returns the best."""

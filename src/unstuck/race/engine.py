@@ -81,7 +81,7 @@ class Race:
         track, opinions = self.track, len(self.guidances)
         if track.config.treatments:
             competitors = named(track.config.treatments, opinions)
-            if any(t.name == "sac" for c in competitors for t in c.treatments):
+            if track.config.names("sac"):
                 check_sac(track.run.agent_path, *track.space.spaces)
         else:
             signs = signs_of(track.space, [g for g, _ in self.guidances], track.budget, long=track.long)
@@ -107,16 +107,6 @@ class Race:
     def _views(self) -> list[View]:
         return views_of(self.track.space.episodes, self.track.space.describer)
 
-    def _withdraw_idle(self) -> None:
-        track = self.track
-        thaws = [e for e in track.entries if any(t.name == "thaw" for t in e.competitor.treatments)]
-        if not thaws or track.alone:
-            return
-        agent = patient(track.space, track.home, track.seed)
-        for entry in thaws:
-            if entry.competitor.changes_nothing(agent):
-                entry.out("withdrew: the agent's noise is not low, so there is none to bring back")
-
     def operate(self) -> None:
         """Gather states and fit the transplant, where anybody needs them; who would change nothing, or goes on from a
         transplant that does not do what the agent does, is out before it costs a step of training."""
@@ -127,7 +117,11 @@ class Race:
         steps = min(MOST_STATES, int(STATES_SHARE * track.budget))
         root, home, mark = str(track.run.root), str(track.home), track.mark("states", steps)
         track.spent["states"] = gather(root, home, track.seed, steps, mark)["taken"]
-        self._withdraw_idle()
+        thaw = next((e for e in track.entries if e.name == "thaw"), None)
+        if thaw is not None and not track.alone:
+            given = patient(track.space, track.home, track.seed)
+            if thaw.competitor.prepare(given) is given.agent:  # it would be plain PPO once more
+                thaw.out("withdrew: the agent's noise is not low, so there is none to bring back")
         if not any(t.name == "transplant" for e in track.entries for t in e.competitor.treatments):
             return
         track.say("what the agent does is fitted into a new network, for a transplant")

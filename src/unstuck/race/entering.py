@@ -86,9 +86,8 @@ def entries(signs: Signs) -> list[Competitor]:
     if not signs.on_policy:  # what treats an actor of PPO's kind is not for it
         return [competitor(name) for name in (TRUNK, *opinions, *(n for n in _late(signs) if n == "afresh"))]
     early = sorted(_early(signs, opinions), key=lambda name: -_promise(name, signs))
-    late = _late(signs, opinions)
-    leading = [] if signs.near else [name for name in late if competitor(name).quick]
-    return [competitor(name) for name in dict.fromkeys([TRUNK, *leading, *early, *late])]
+    found = [competitor(name) for name in dict.fromkeys([TRUNK, *early, *_late(signs, opinions)])]
+    return sorted(found, key=lambda c: (c.name != TRUNK, not c.leads(signs.near)))
 
 
 def _early(signs: Signs, opinions: Sequence[str]) -> list[str]:

@@ -95,12 +95,17 @@ def transplant(
     fitting = _Fitting(policy, agent, states, action_space, seed)
     rate, usual = LEARNING_RATE, PASSES
     if convolutional(policy):
-        rate, usual = RATE_OF_IMAGES, max(FEWEST, min(PASSES_OF_IMAGES, IMAGES // len(states)))
+        rate, usual = RATE_OF_IMAGES, passes_of_images(len(states))
         channels_last(policy)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fit = fitting.run(usual if passes is None else passes, rate)
     return with_policy(agent, policy, NOTE, agent.normalization), fit
+
+
+def passes_of_images(count: int) -> int:
+    """How often so many images are learnt from."""
+    return max(FEWEST, min(PASSES_OF_IMAGES, IMAGES // max(1, count)))
 
 
 class _Fitting:

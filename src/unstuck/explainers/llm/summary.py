@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from unstuck.agents.history import LearningCurve
+from unstuck.episodes import returns_to_go
 from unstuck.explainers.llm.facts import (
     BLOCK_PARTS,
     BLOCK_VARIABLES,
@@ -256,13 +257,7 @@ def critic_words(views: Sequence[View], gamma: float) -> str:
         if view.value is None:
             continue
         following = 0.0 if view.ending == "terminated" else float(view.value[-1])
-        returns = np.zeros(len(view))
-        for t in range(len(view) - 1, -1, -1):
-            if view.learnt_ends is not None and view.learnt_ends[t]:
-                following = 0.0
-            following = float(view.learnt[t]) + gamma * following
-            returns[t] = following
-        actual.append(returns)
+        actual.append(returns_to_go(view.learnt, following, gamma, view.learnt_ends))
         predicted.append(np.asarray(view.value, dtype=np.float64))
     if not actual:
         return ""

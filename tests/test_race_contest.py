@@ -1,4 +1,4 @@
-"""The decisions of a race: who enters, who goes on, what is handed over, by numbers that are given."""
+"""Who trains on in a race, and who gives way, by curves that are given."""
 
 from __future__ import annotations
 
@@ -6,197 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
-from unstuck.config import TREATMENTS as NAMES
-from unstuck.config import RaceConfig, TrainConfig
-from unstuck.errors import RunError
-from unstuck.guidance import Term
+from unstuck.config import RaceConfig
 from unstuck.guide.plan import Plan
 from unstuck.race import contest as contests
 from unstuck.race import track
-from unstuck.race.competitors import TREATMENTS, competitor
+from unstuck.race.competitors import competitor
 from unstuck.race.contest import Contest
-from unstuck.race.entering import Signs, entries, named
 from unstuck.race.entry import Entry
 from unstuck.race.finish import ahead_of, finish, kept
-from unstuck.race.schedule import Curve, Rungs, climbs, forecast, plan_rungs, rank, slope_of
-from unstuck.race.screen import screen, words
-from unstuck.views import View
-
-# ------------------------------------------------------------------------------------------------------- schedule
-
-
-def test_losers_take_no_more_than_their_share() -> None:
-    for budget in (20_000, 100_000, 500_000):
-        for episode in (50, 1000):
-            rungs = plan_rungs(budget, 2048, episode, 8, share=0.3, shortest=min(8000, budget // 16))
-            assert rungs.wasted(episode) <= 0.3 * budget
-            if rungs.entered > 1:
-                assert rungs.survivors[-1] == 1
-                assert rungs.first % 2048 == 0
-    assert plan_rungs(500_000, 2048, 1000, 8, share=0.3, shortest=8000).entered > 3
-    assert plan_rungs(100_000, 2048, 1000, 8, share=0.3, shortest=6250).entered >= 2
-
-
-def test_a_first_rung_is_no_longer_than_it_need_be() -> None:
-    rungs = plan_rungs(500_000, 2048, 1000, 2, share=0.3, shortest=16_000)
-    assert 16_000 <= rungs.first <= 32_000
-
-
-def test_steps_of_losers_are_counted_by_hand() -> None:
-    rungs = Rungs(entered=4, first=1000, episodes=2)
-    assert rungs.survivors == (2, 1)
-    # Two end after the first rung (1000 steps and two episodes of 10), one after the second.
-    assert rungs.wasted(10) == 2 * 1020 + 2040
-
-
-def test_what_climbs_from_the_bottom_is_not_dropped_for_being_there() -> None:
-    stuck = Curve("continue", 20_000, 750.0, 10.0, 0.0001, 0.01)
-    climbing = Curve("afresh", 20_000, 200.0, 10.0, 0.01, 0.001)
-    assert [c.name for c, _ in rank([stuck, climbing], 300_000)] == ["afresh", "continue"]
-    # Close to the end of the budget there is no time left to overtake.
-    assert [c.name for c, _ in rank([stuck, climbing], 25_000)] == ["continue", "afresh"]
-
-
-def test_forecasts_go_by_slopes_that_stand_out_of_their_noise() -> None:
-    assert forecast(Curve("a", 1000, 5.0, 1.0, 0.01, 0.02), 10_000) == 5.0
-    assert forecast(Curve("a", 1000, 5.0, 1.0, -0.01, 0.001), 10_000) == 5.0
-    assert forecast(Curve("a", 1000, 5.0, 1.0), 10_000) == 5.0
-    # R = 3 + 2·t^0.6 is met exactly where nothing is shrunk.
-    t, total = 1000.0, 9000.0
-    curve = Curve("a", int(t), 3 + 2 * t**0.6, 1.0, 2 * 0.6 * t**-0.4, 1e-9)
-    assert forecast(curve, int(total)) == pytest.approx(3 + 2 * total**0.6)
-
-
-def test_terms_are_looked_at_by_the_ranks_of_episodes() -> None:
-    def view(i: int, x: float, total: float) -> View:
-        return View(i, True, "truncated", np.full((3, 1), float(x)), np.zeros(2), np.array([total, 0.0]))
-
-    seen = [view(i, x, total) for i, (x, total) in enumerate([(1, 5), (2, 7), (3, 8), (4, 100)])]
-    term = Term(variable="x", weight=0.1, cap=10.0)
-    assert screen([term], seen, ["x"]) == pytest.approx(1.0)
-    assert screen([term.model_copy(update={"weight": -0.1})], seen, ["x"]) == pytest.approx(-1.0)
-    assert "do not prefer" in words([term.model_copy(update={"weight": -0.1})], seen, ["x"])
-    assert screen([], seen, ["x"]) is None
-    assert screen([term], seen[:3], ["x"]) is None
-    assert words([term], [view(i, i, 5.0) for i in range(4)], ["x"]) == ""  # all are worth the same
-
-
-def test_only_what_surely_rises_is_left_to_plain_ppo() -> None:
-    assert climbs(Curve("continue", 20_000, 760.0, 10.0, 0.02, 0.005), 750.0, 5.0, 100_000)
-    assert not climbs(Curve("continue", 20_000, 760.0, 10.0, 0.02, 0.015), 750.0, 5.0, 100_000)  # noise
-    assert not climbs(Curve("continue", 20_000, 760.0, 10.0, 0.001, 0.0001), 750.0, 5.0, 100_000)  # to nowhere
-    assert not climbs(Curve("continue", 20_000, 500.0, 10.0, 0.02, 0.005), 750.0, 5.0, 100_000)  # from a fall
-    assert not climbs(Curve("continue", 20_000, 900.0, 10.0), 750.0, 5.0, 100_000)  # nothing is known
-
-
-def test_slopes_of_noisy_lines() -> None:
-    rng = np.random.default_rng(0)
-    x = np.arange(50.0)
-    slope, noise = slope_of(x.tolist(), (3 + 0.5 * x + rng.normal(0, 0.1, 50)).tolist(), [1.0] * 50)
-    assert slope == pytest.approx(0.5, abs=4 * noise)
-    assert noise == pytest.approx(0.1 / np.sqrt(50 * x.var()), rel=0.3)
-    assert slope_of([1.0, 2.0], [1.0, 2.0], [1.0, 1.0]) == (0.0, float("inf"))
-
-
-# ----------------------------------------------------------------------------------------------------- competitors
-
-
-def test_names_are_composed_and_wrong_ones_refused() -> None:
-    both = competitor("transplant+guidance")
-    assert both.needs_states
-    assert both.guided
-    assert both.plan(Plan(terms=True)).terms
-    assert not competitor("transplant").plan(Plan(terms=True)).terms
-    assert competitor("guidance@2").opinion == 1
-    for wrong in ("transplnt", "afresh@2", "guidance@0", "guidance@x", "guidance@", "continue+", ""):
-        with pytest.raises(ValidationError, match="there is no treatment"):
-            RaceConfig(treatments=("continue", wrong))
-    with pytest.raises(ValidationError, match="named twice"):
-        RaceConfig(treatments=("afresh", "afresh"))
-    assert set(TREATMENTS) == set(NAMES)
-    with pytest.raises(RunError, match="needs guidance number 1"):
-        named(["guidance"], 0)
-    assert [c.name for c in named(["transplant", "afresh"], 0)] == ["continue", "transplant", "afresh"]
-
-
-def names(**signs: Any) -> list[str]:
-    return [c.name for c in entries(Signs(**{"verdict": "stuck", "guidances": 1, "budget": 100_000, **signs}))]
-
-
-def test_plain_ppo_is_in_every_race_and_the_panel_says_who_else_is() -> None:
-    stuck = names(asked=("guidance", "afresh"))
-    assert stuck[:2] == ["continue", "guidance"]
-    assert "small-batches" in stuck
-    clipped = names(asked=("transplant", "guidance"), clipped=True, agent_steps=10**8)
-    assert clipped[:2] == ["continue", "transplant+small-batches+guidance"]
-    assert "afresh" not in clipped  # a thousandth of what the agent was trained for
-    assert "guidance" not in clipped  # terms cannot act on a clipped policy
-    frozen = names(asked=("thaw", "guidance"), guidances=2)
-    assert frozen[:2] == ["continue", "thaw+guidance"]
-    assert "thaw+guidance@2" in frozen
-    assert not any("guidance" in name for name in names(guidances=0))
-
-
-@pytest.mark.parametrize("verdict", ["already good", "on its way"])
-def test_who_is_well_is_not_operated_on(verdict: str) -> None:
-    assert names(verdict=verdict, asked=("continue", "transplant"), clipped=True) == ["continue", "guidance"]
-    assert names(verdict=verdict, guidances=0) == ["continue"]
-
-
-def test_who_learns_by_replay_is_guided_or_begins_afresh() -> None:
-    assert names(on_policy=False) == ["continue", "guidance", "afresh"]
-
-
-def test_what_begins_from_the_bottom_and_in_which_order() -> None:
-    def late(**signs: Any) -> list[str]:
-        return [name for name in names(**signs) if competitor(name).late]
-
-    kept = "transplant+shrink-and-perturb"
-    assert late(agent_steps=50_000) == ["afresh+guidance", kept]
-    assert late(agent_steps=100_000) == [kept, "afresh+guidance"]
-    assert late(agent_steps=50_000, wished=("continue", "shrink-and-perturb"))[0] == kept
-    # On a short budget there is no time to begin with nothing, whatever the coach would try.
-    assert late(agent_steps=100_000, wished=("guidance", "afresh"))[0] == kept
-    assert late(agent_steps=100_000, wished=("guidance", "afresh"), long=True)[0] == "afresh+guidance"
-    # Guided from the first step it learns faster, so it comes first where there is time.
-    assert late(agent_steps=100_000, long=True) == ["afresh+guidance", kept]
-    assert late(agent_steps=100_000, long=True, guidances=0) == [kept, "afresh"]
-    assert late(agent_steps=100_000, asked=("short-episodes",), guidances=0) == [kept, "afresh+short-episodes"]
-    assert late(agent_steps=10**8, long=True) == [kept]  # a thousandth of what the agent was trained for
-
-
-@pytest.mark.parametrize(
-    ("signs", "far"),
-    [
-        ({}, True),
-        ({"distance": 0.6}, False),
-        ({"distance": None}, False),  # nobody knows what a good agent returns
-        ({"verdict": "cannot tell"}, False),
-        ({"long": False}, False),
-        ({"agent_steps": 10**8}, False),
-    ],
-)
-def test_who_is_far_from_a_good_agent(signs: dict[str, Any], far: bool) -> None:
-    usual = {"verdict": "stuck", "distance": 0.06, "long": True, "budget": 500_000, "agent_steps": 1_000_000}
-    assert Signs(**{**usual, **signs}).far == far
-
-
-def test_what_a_bad_agent_has_learnt_is_worth_little() -> None:
-    far = {"guidances": 0, "distance": 0.06, "long": True, "agent_steps": 100_000}
-    assert names(**far)[-2:] == ["afresh", "transplant+shrink-and-perturb"]
-    assert names(**{**far, "distance": 0.6})[-2:] == ["transplant+shrink-and-perturb", "afresh"]
-
-
-def test_small_batches_are_a_treatment_of_their_own() -> None:
-    config = TrainConfig()
-    assert competitor("transplant").train(config).batch_size == competitor("continue").train(config).batch_size == 256
-    for name in ("small-batches", "transplant+small-batches", "afresh"):
-        assert competitor(name).train(config).batch_size == 64
-
-
-# --------------------------------------------------------------------------------------------------------- checks
+from unstuck.race.schedule import Curve, Rungs
 
 
 class _Track(track.Track):
