@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH ?= 2.13.0
+# Processes that run tests side by side, a file of tests each.
+JOBS ?= 2
 
 .PHONY: demo test agents bench speed faults lint docs site clean
 
@@ -14,7 +16,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/unstuck bench benchmarks/suites/paper.toml && $(BIN)/unstuck bench benchmarks/suites/paper.toml --page docs/results.md
