@@ -105,8 +105,8 @@ def test_new_convolutions_answer_to_what_is_seen(pong: Path) -> None:
     env = make_env(PONG)
     frames = [env.reset(seed=0)[0][SEEN], *(env.step(i % 6)[0][SEEN] for i in range(99))]
     n = len(frames)
-    states = States(np.array(frames), np.zeros(n, np.int64), np.full((n, 6), 1 / 6), np.zeros(n), np.array([n - 1]),
-                    np.array([False]), np.array(frames[-1:]))  # fmt: skip
+    states = States(np.array(frames), np.zeros(n, np.int64), np.zeros(n, np.int64), np.full((n, 6), 1 / 6), np.zeros(n),
+                    np.array([n - 1]), np.array([False]), np.array(frames[-1:]))  # fmt: skip
     agent, shown = load_agent(pong), torch.as_tensor(states.observations)
     spread = {}
     for name, given in (("as it comes", None), ("fitted", states)):

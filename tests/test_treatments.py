@@ -84,7 +84,7 @@ def test_states_are_kept_in_a_file_and_joined(left: Agent, tmp_path: object) -> 
 
 def test_discounted_returns_by_hand() -> None:
     states = States(
-        np.zeros((4, 1)), np.zeros(4), None, np.array([1.0, 2.0, 3.0, 4.0]), np.array([1, 3]),
+        np.zeros((4, 1)), np.zeros(4), np.zeros(4), None, np.array([1.0, 2.0, 3.0, 4.0]), np.array([1, 3]),
         np.array([True, False]), np.zeros((2, 1)),
     )  # fmt: skip
     np.testing.assert_allclose(discounted(states, 0.5, np.array([100.0, 8.0])), [2.0, 2.0, 7.0, 8.0])

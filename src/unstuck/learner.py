@@ -28,6 +28,7 @@ from unstuck.masknet import MASK_FILE, load_mask
 from unstuck.snapshots import Snapshotter
 from unstuck.suspended import Suspended
 from unstuck.tasks.card import Describer
+from unstuck.transitions import Transitions
 from unstuck.vecenvs import make_vec_env
 from unstuck.vecenvs.atari import seen_by_agent
 from unstuck.workspace import Workspace
@@ -53,6 +54,8 @@ class Learner:
         stop: where it ends, at the first update at or after it; by default the end of the whole.
         resume: a state that `suspend` left, of a training with the same settings. Weights, optimiser, random numbers
             and what each modulation remembers are taken from it.
+        experience: steps of the task that were taken before, with which a replay buffer begins; with `resume` the same
+            as the first segment had. Who learns only from what it does now has no use for it.
 
     Raises:
         AgentError: the agent does not fit, or the engine that is insisted on cannot train it.
@@ -73,6 +76,7 @@ class Learner:
         start: int = 0,
         stop: int | None = None,
         resume: Path | None = None,
+        experience: Transitions | None = None,
     ):
         self.agent, self.config, self.plan, self.steps, self.folder = agent or space.agent, config, plan, steps, folder
         held = Suspended.load(resume) if resume is not None else None
@@ -89,7 +93,7 @@ class Learner:
         backend = guide.backend(config.backend)
         venv: VecEnv = make_vec_env(guide.make_env, task.env, task.env_kwargs, n_envs, backend, config.threads)
         self.backend: str = venv.backend  # type: ignore[attr-defined]
-        training = Training(config, guide, seed, steps, self.start, self.begun)
+        training = Training(config, guide, seed, steps, self.start, self.begun, experience)
         self.trainer = self.algorithm.trainer(self.agent, seen_by_agent(guide.wrap(venv)), training)
         if config.log:
             self.model.set_logger(configure(str(folder / "log"), list(config.log)))
@@ -169,7 +173,7 @@ class RunSource:
 
     @property
     def episodes(self) -> EpisodeSet | None:
-        return self.space.episodes if "collect" in self.space.run.manifest.stages else None
+        return self.space.episodes if self.space.collected else None
 
     @property
     def actor(self) -> Policy:

@@ -80,8 +80,14 @@ class Workspace:
 
     @cached_property
     def episodes(self) -> EpisodeSet:
+        """Raises RunError where none were collected."""
         self.run.need("collect")
         return EpisodeSet(self.run.root / "collect")
+
+    @property
+    def collected(self) -> bool:
+        """Whether there are episodes of the agent; a single treatment may be trained without them."""
+        return "collect" in self.run.manifest.stages
 
 
 def open_describer(task: TaskConfig) -> Describer:

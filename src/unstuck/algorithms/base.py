@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from unstuck.errors import AgentError
+from unstuck.transitions import Transitions
 
 if TYPE_CHECKING:
     from gymnasium import spaces
@@ -178,6 +179,8 @@ class Training:
     """The step of the whole at which this segment begins."""
     begun: int = 0
     """The step of the whole at which the optimiser was fresh: warm-up goes by it."""
+    experience: Transitions | None = None
+    """Steps of the task that were taken before, with which a replay buffer begins. They are not counted again."""
 
 
 class Algorithm(ABC):

@@ -11,7 +11,9 @@ an optimiser (`unstuck.algorithms.imitating`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -23,6 +25,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from unstuck.agents import Agent
 from unstuck.agents.policy import build_arguments, load_weights, policy_class
+from unstuck.algorithms.averaging import Averaging, acting
 from unstuck.algorithms.base import Training
 from unstuck.algorithms.imitating import Conservation, Imitation
 from unstuck.algorithms.sb3 import first
@@ -32,6 +35,7 @@ from unstuck.errors import AgentError, RunError
 from unstuck.guide.replay import guided
 from unstuck.guide.sense import Sense, imitating
 from unstuck.tasks.beside import bytes_of, seen_space
+from unstuck.transitions import Transitions, rows_of
 
 if TYPE_CHECKING:
     from unstuck.config import TrainConfig
@@ -153,7 +157,8 @@ class ReplayTrainer(SB3Trainer):
     def __init__(self, algorithm: Replaying, agent: Agent, venv: VecEnv, training: Training):
         settings = training.config.replay
         steps, gradient = cadence(agent, settings)
-        stored, space = agent.hyperparameters, venv.observation_space
+        stored, space, held = agent.hyperparameters, venv.observation_space, training.experience
+        kept = transitions_kept(agent, settings, training.steps) + (0 if held is None else len(held))
         buffer = guided(DictReplayBuffer if hasattr(space, "spaces") else ReplayBuffer)
         until = training.begun + min(settings.learning_starts, training.steps // 10)
         self._critic_until = until + (0 if settings.anew else min(settings.critic_warmup, training.steps // 5))
@@ -163,7 +168,7 @@ class ReplayTrainer(SB3Trainer):
                 policy_class(agent), normalized(venv, agent, rewards=True),
                 learning_rate=float(first(settings.learning_rate, stored.get("learning_rate"), algorithm.rate)),
                 batch_size=int(first(settings.batch_size, stored.get("batch_size"), 256)),
-                buffer_size=transitions_kept(agent, settings, training.steps), replay_buffer_class=buffer,
+                buffer_size=kept, replay_buffer_class=buffer,
                 learning_starts=until, train_freq=steps, gradient_steps=gradient,
                 gamma=float(first(stored.get("gamma"), 0.99)), tau=float(first(stored.get("tau"), algorithm.tau)),
                 policy_kwargs=build_arguments(agent), seed=later_seed(training.seed, training.start),
@@ -177,25 +182,52 @@ class ReplayTrainer(SB3Trainer):
         super().__init__(model, agent, training)
         self.optimisers = algorithm.optimisers()
         self.imitation: Imitation | None = None
-        if (kept := self.guide.part("conserving")) is not None:
-            algorithm.conservation(model, kept.settings.conserve, training)
+        self._averaging: Averaging | None = None
+        if settings.average is not None:
+            self._averaging = Averaging(acting(model.policy), settings.average)
+        if (conserving := self.guide.part("conserving")) is not None:
+            algorithm.conservation(model, conserving.settings.conserve, training)
         if (sense := self.guide.sense) is not None:
             model.replay_buffer.attach(self.guide, self._unscale())
             if any(p.acts for p in sense.parts):
                 model.sense = sense
             if (part := imitating(sense.parts)) is not None:
                 self.imitation = algorithm.imitation(model, part, training)
+        if held is not None:
+            self._remember(held)
         self.engine = "sb3" if getattr(model, "slow_because", "it is the library's own") else "fast"
 
     def _unscale(self) -> Callable[[np.ndarray], np.ndarray] | None:
         return self.model.policy.unscale_action if hasattr(self.model.action_space, "low") else None
+
+    def _remember(self, held: Transitions) -> None:
+        """Fill the replay buffer with steps that were taken before. Where parts of guidance read what is no part of the
+        learner's observations, there is nothing that they could read, and it stays empty."""
+        buffer = self.model.replay_buffer
+        if self.guide.sense is not None and self.guide.sense.tells:
+            return
+        actions = held.actions
+        if hasattr(self.model.action_space, "low"):
+            actions = self.model.policy.scale_action(actions)
+        for begin in range(0, len(held) - buffer.n_envs + 1, buffer.n_envs):
+            rows = slice(begin, begin + buffer.n_envs)
+            ends = held.terminated[rows] | held.cut[rows]
+            infos = [{"TimeLimit.truncated": bool(cut)} for cut in held.cut[rows]]
+            obs, after = rows_of(held.observations, rows), rows_of(held.next_observations, rows)
+            buffer.add(obs, after, actions[rows], held.rewards[rows], ends, infos)
+
+    def save(self, path: Path) -> Path:
+        """As `Trainer.save`, with averaged weights where they are averaged."""
+        with self._averaging.in_place() if self._averaging is not None else nullcontext():
+            return super().save(path)
 
     def cadence(self) -> int:
         return REPORT_EVERY
 
     def callbacks(self) -> list[BaseCallback]:
         actor = getattr(self.model.policy, "actor", None)
-        return [_CriticFirst(actor, self._critic_until)] if actor is not None else []
+        found: list[BaseCallback] = [_CriticFirst(actor, self._critic_until)] if actor is not None else []
+        return [*found, self._averaging] if self._averaging is not None else found
 
     def signals(self) -> dict[str, float | None]:
         """Losses as the library logs them, `ent_coef` where there is one, and `imitation`."""
@@ -213,6 +245,7 @@ class ReplayTrainer(SB3Trainer):
             "buffer": _buffer_state(self.model.replay_buffer),
             "tensors": {} if price is None else {"log_ent_coef": price.detach().clone()},
             "calls": int(getattr(self.model, "_n_calls", 0)),
+            "averaging": {} if self._averaging is None else self._averaging.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -221,6 +254,8 @@ class ReplayTrainer(SB3Trainer):
             _restore_buffer(self.model.replay_buffer, state["buffer"])
             for name, held in state["tensors"].items():
                 getattr(self.model, name).data.copy_(held)
+            if self._averaging is not None:
+                self._averaging.restore(state["averaging"])
         except (ValueError, KeyError, AttributeError, IndexError) as error:
             raise RunError(f"the suspended training is of another agent or plan ({error}); begin it anew") from error
         self.model._n_calls = state["calls"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from gymnasium import spaces
 
 from unstuck.agents import Agent
+from unstuck.episodes import Episode
 from unstuck.errors import AgentError
 from unstuck.tasks.beside import seen_space
 from unstuck.treatments.fresh import discount_of, fresh_policy, statistics_of, with_policy
@@ -29,6 +30,8 @@ each step, so that it takes minutes."""
 REPLAYED = 600_000
 """Environment steps of a budget up to which a race tries it unasked: of a longer one so few gradient steps are too few
 for each step."""
+FAILING = 0.1
+"""Share of episodes that the task may end where failing is not what ends them."""
 CLIP = 1e6
 """Bound on rescaled observations: none is clipped, as what a better agent sees lies outside of what this one saw."""
 
@@ -42,6 +45,13 @@ def can_be_sac(observation_space: spaces.Space, action_space: spaces.Space) -> b
 def is_offered(budget: int, observation_space: spaces.Space, action_space: spaces.Space) -> bool:
     """Whether a race of so many environment steps may try it unasked in these spaces."""
     return 0 < budget <= REPLAYED and can_be_sac(observation_space, action_space)
+
+
+def failing(episodes: Sequence[Episode]) -> bool:
+    """Whether the task itself ended more than a few of these episodes. There what begins with nothing sees the first
+    steps of episodes only, and the agent has seen more; elsewhere what it has seen holds a new one back
+    (docs/race.md)."""
+    return sum(e.terminated for e in episodes) > FAILING * len(episodes)
 
 
 def check_sac(where: Path, observation_space: spaces.Space, action_space: spaces.Space) -> None:

@@ -16,6 +16,7 @@ from unstuck.episodes import Episode
 from unstuck.errors import RunError
 from unstuck.files import check_arrays
 from unstuck.tasks.beside import seen
+from unstuck.transitions import Transitions, rows_of
 from unstuck.treatments.noise import scale_for_entropy
 
 NOISES = (0.0, 0.1, 0.3, 0.5)
@@ -39,6 +40,8 @@ class States:
     """(N, *obs_shape) raw, or a dict of such."""
     modes: np.ndarray
     """(N, *action_shape) the agent's most likely action there, clipped to the bounds."""
+    actions: np.ndarray
+    """(N, *action_shape) what was done there, with whatever noise."""
     probabilities: np.ndarray | None
     """(N, n) of the agent's actions, where they are discrete; else None."""
     rewards: np.ndarray
@@ -58,7 +61,8 @@ class States:
         if self.probabilities is not None and other.probabilities is not None:
             probabilities = np.concatenate([self.probabilities, other.probabilities])
         return States(
-            _join([self.observations, other.observations]), np.concatenate([self.modes, other.modes]), probabilities,
+            _join([self.observations, other.observations]), np.concatenate([self.modes, other.modes]),
+            np.concatenate([self.actions, other.actions]), probabilities,
             np.concatenate([self.rewards, other.rewards]), np.concatenate([self.ends, other.ends + len(self)]),
             np.concatenate([self.terminated, other.terminated]), _join([self.last, other.last]),
         )  # fmt: skip
@@ -67,10 +71,20 @@ class States:
         """Observations at an index or slice."""
         return rows_of(self.observations, index)
 
+    def transitions(self) -> Transitions:
+        """The same as steps of which each knows what came after it."""
+        after = np.arange(1, len(self) + 1)
+        after[self.ends] = len(self) + np.arange(len(self.ends))
+        terminated, cut = np.zeros(len(self), bool), np.zeros(len(self), bool)
+        terminated[self.ends], cut[self.ends] = self.terminated, ~self.terminated
+        known = _join([self.observations, self.last])
+        return Transitions(self.observations, rows_of(known, after), self.actions, self.rewards, terminated, cut)
+
     def save(self, path: Path) -> None:
         """Write as a plain .npz, without pickles."""
         parts: dict[str, np.ndarray] = {
-            "modes": self.modes, "rewards": self.rewards, "ends": self.ends, "terminated": self.terminated,
+            "modes": self.modes, "actions": self.actions, "rewards": self.rewards, "ends": self.ends,
+            "terminated": self.terminated,
         }  # fmt: skip
         if self.probabilities is not None:
             parts["probabilities"] = self.probabilities
@@ -100,8 +114,8 @@ class States:
             found = {k.split("/", 1)[1]: v for k, v in held.items() if k.startswith(f"{name}/")}
             both[name] = found.get("", found)
         return cls(
-            both["observations"], held["modes"], held.get("probabilities"), held["rewards"], held["ends"],
-            held["terminated"], both["last"],
+            both["observations"], held["modes"], held["actions"], held.get("probabilities"), held["rewards"],
+            held["ends"], held["terminated"], both["last"],
         )  # fmt: skip
 
 
@@ -118,7 +132,8 @@ def of_episodes(episodes: Iterable[Episode], actor: Policy) -> States:
         modes, probabilities = _choices(actor, observations, len(episode))
         rewards, over = episode.as_learnt()
         ends = np.union1d(np.flatnonzero(over), len(episode) - 1)
-        found.append(States(observations, modes, probabilities, rewards, ends, over[ends], rows_of(held, ends + 1)))
+        last = rows_of(held, ends + 1)
+        found.append(States(observations, modes, episode.actions, probabilities, rewards, ends, over[ends], last))
     if not found:
         raise ValueError("there are no episodes")
     return joined(found)
@@ -145,11 +160,13 @@ def visit(actor: Policy, venv: VecEnv, steps: int, seed: int, noises: Sequence[f
     noise = np.asarray(noises)[np.arange(count) * len(noises) // count]
     venv.seed(seed)
     obs: Any = seen(venv.reset())
-    visited, rewards, lasts = [], [], []
+    visited, taken, rewards, lasts = [], [], [], []
     for step in range(max(1, steps // count)):
         modes = actor.act(obs, deterministic=True)
-        new, reward, dones, infos = venv.step(_noisy(modes, noise, space, rng))
+        actions = _noisy(modes, noise, space, rng)
+        new, reward, dones, infos = venv.step(actions)
         visited.append(obs)
+        taken.append(actions)
         rewards.append(np.asarray(reward, dtype=np.float64))
         for env in np.flatnonzero(dones).tolist():
             cut = bool(infos[env].get("TimeLimit.truncated"))
@@ -162,7 +179,7 @@ def visit(actor: Policy, venv: VecEnv, steps: int, seed: int, noises: Sequence[f
     observations = _by_env(visited)
     modes, probabilities = _choices(actor, observations, len(visited) * count)
     return States(
-        observations, modes, probabilities, np.stack(rewards, axis=1).reshape(-1),
+        observations, modes, _by_env(taken), probabilities, np.stack(rewards, axis=1).reshape(-1),
         np.array([env * len(visited) + step for env, step, _, _ in lasts]), np.array([t for _, _, t, _ in lasts]),
         _stack([last for _, _, _, last in lasts]),
     )  # fmt: skip
@@ -188,11 +205,6 @@ def softened(probabilities: np.ndarray, share: float) -> np.ndarray:
     scaled = logits * scale_for_entropy(logits, share * float(np.log(probabilities.shape[1])))
     soft = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return soft / soft.sum(axis=1, keepdims=True)
-
-
-def rows_of(obs: Any, index: Any) -> Any:
-    """Rows of a batch of observations, be it an array or a dict of arrays."""
-    return {k: v[index] for k, v in obs.items()} if isinstance(obs, dict) else obs[index]
 
 
 def rows_for(observations: Any) -> int:

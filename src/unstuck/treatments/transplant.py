@@ -22,9 +22,10 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from unstuck.agents import Agent
 from unstuck.agents.policy import channels_last
 from unstuck.errors import AgentError
+from unstuck.transitions import rows_of
 from unstuck.treatments.fresh import fresh_policy, needs_an_actor, set_noise, with_policy
 from unstuck.treatments.initial import convolutional, unit_variance
-from unstuck.treatments.states import States, discounted, rows_for, rows_of, softened
+from unstuck.treatments.states import States, discounted, rows_for, softened
 
 STD = 0.3
 """Standard deviation after a transplant, as a share of half the range."""
