@@ -51,7 +51,7 @@ def pendulum(tmp_path_factory: pytest.TempPathFactory) -> tuple[Agent, States, s
     rng = np.random.default_rng(0)
     seen = rng.normal([0.5, 0.0, 3.0], [0.2, 0.5, 4.0], size=(400, 3)).astype(np.float32)
     actions = rng.uniform(-2, 2, size=(400, 1)).astype(np.float32)
-    states = States(seen, actions, None, np.zeros(400), np.array([399]), np.array([False]), seen[:1])
+    states = States(seen, actions, actions, None, np.zeros(400), np.array([399]), np.array([False]), seen[:1])
     return agent, states, model.observation_space, model.action_space
 
 
@@ -123,6 +123,12 @@ def test_who_is_offered_it() -> None:
     assert halfway.index("sac") > halfway.index("small-batches")
     guided = entries(replace(stuck, replays=True, guidances=1, long=True))
     assert [c.name for c in guided if c.late][:2] == ["sac", "afresh+guidance"]
+    falls = replace(stuck, replays=True, guidances=1, failing=True)
+    assert [c.name for c in entries(replace(falls, terms=True))][:2] == ["continue", "sac+guidance"]
+    assert "sac" not in [c.name for c in entries(replace(falls, terms=True))]
+    assert [c.name for c in entries(falls)][:2] == ["continue", "sac"], "a coach who names no reward terms"
+    lasts = [c.name for c in entries(replace(falls, failing=False, terms=True))]
+    assert lasts[:3] == ["continue", "sac", "sac+guidance"]
     assert "sac" in [c.name for c in entries(replace(stuck, replays=True, agent_steps=10**9))]
     for verdict in ("already good", "on its way"):
         assert [c.name for c in entries(Signs(verdict, budget=100_000, replays=True))] == ["continue"]  # type: ignore[arg-type]
@@ -167,6 +173,8 @@ class _Track(Track):
     [
         (-250.0, -250.0, 600.0, "sac"), (-250.0, 400.0, -240.0, "sac"), (-250.0, -200.0, -240.0, "transplant"),
         (100.0, 110.0, 120.0, "transplant"), (500.0, 600.0, 760.0, "sac"),
+        # Drawn out to 712 and 652, where 750 less chance is 675.
+        (660.0, 660.0, 680.0, "sac"), (600.0, 600.0, 620.0, "transplant"),
     ],
 )  # fmt: skip
 def test_it_goes_on_where_what_it_gained_leads_above_the_others(
@@ -301,6 +309,13 @@ def test_the_trunk_is_looked_at_once(tmp_path: Path) -> None:
     trunk = Entry(competitor("continue"), Plan(), None, 64, [(64, [0.0])])
     Track(run, tmp_path / "race", 1, 4_000, RaceConfig(treatments=("continue", "sac")), workers=2).train([trunk], 64)
     assert trunk.points == [(64, [0.0])]
+
+
+def test_it_remembers_what_the_agent_has_seen() -> None:
+    assert competitor("sac").remembers
+    assert competitor("sac+guidance").remembers
+    assert not competitor("afresh+guidance").remembers
+    assert competitor("sac").train(TrainConfig()).replay.average
 
 
 def test_with_the_coach_it_takes_his_reward_terms_and_whole_episodes() -> None:

@@ -27,6 +27,8 @@ from unstuck.treatments import States, afresh, sac, shrink_and_perturb, thaw, tr
 
 TRUNK = "continue"
 THAW = 0.3
+AVERAGE = 0.05
+"""Share of its training over which the weights of an agent of SAC are averaged."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Treatment:
     replay: Mapping[str, Any] = field(default_factory=dict)
     """Of these, settings of agents with a replay buffer."""
     needs_states: bool = False
+    remembers: bool = False
+    """Begins with those states, and what was done there, in its replay buffer, where failing ends episodes."""
     needs_guidance: bool = False
     late: bool = False
     """Begins far below the agent and overtakes late, so that its first steps say little."""
@@ -125,8 +129,9 @@ _KNOWN = (
         "an algorithm that learns from all that it has seen, again and again, needs a fraction of PPO's steps",
         prepare=lambda p: sac(p.agent, p.states, *_spaces(p), seed=p.seed, steps=p.steps),
         plan={"short_episodes": 0},  # what it replays of cut ones says nothing of how they go on
-        replay={"anew": True},
+        replay={"anew": True, "average": AVERAGE},
         needs_states=True,
+        remembers=True,
         late=True,
         quick=True,
     ),
@@ -167,6 +172,11 @@ class Competitor:
     @property
     def needs_states(self) -> bool:
         return any(t.needs_states for t in self.treatments)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it begins with what the agent has seen in its replay buffer, where failing ends episodes."""
+        return any(t.remembers for t in self.treatments)
 
     @property
     def guided(self) -> bool:

@@ -91,7 +91,7 @@ class Contest:
                 return trunk, trunk
         if self.leading:
             # One look at the trunk, because it is in every race, and in the last test.
-            track.train([trunk], min(self.rungs.first, -(-SHORTEST // track.quantum) * track.quantum))
+            track.train([trunk], min(self.rungs.first, track.at_least(SHORTEST)))
             if (winner := self.try_late(trunk, self.leading)) is not trunk:
                 for entry in [*self.early[1:], *(e for e in self.late if not e.points)]:
                     entry.out(f"not tried: {winner.name} has more to come than {trunk.name}")
@@ -155,9 +155,9 @@ class Contest:
 
     def _patience(self, quick: bool = False) -> int:
         """Environment steps for which one is trained before it is judged, as far as there is room."""
-        most = -(-QUICK // self.track.quantum) * self.track.quantum if quick else int(PATIENCE * self.track.budget)
+        most = self.track.at_least(QUICK) if quick else int(PATIENCE * self.track.budget)
         steps = min(most if quick else max(self.rungs.first, most), self.track.room)
-        return steps // self.track.quantum * self.track.quantum
+        return self.track.at_most(steps)
 
     def _wait_for(self, base: Entry) -> None:
         """Where the budget is just long enough for what begins from the bottom, the best of those that go on from the
@@ -213,7 +213,7 @@ class Contest:
                 continue
             track.train([entry], steps)
             reach = track.reach(entry)
-            if reach >= heading:
+            if reach >= heading - (track.slack if quick else 0.0):  # of what is quick it is no upper bound
                 for other in late[number + 1 :]:
                     other.out(f"not tried: {entry.name} has more to come than {base.name}")
                 base.out(f"heading for {heading:.4g}, {entry.name} has more to come")
@@ -230,7 +230,7 @@ def lay_out(track: Track, early: int, late: bool, few: int | None = FEW) -> Rung
     shortest = min(SHORTEST, track.budget // 16)
     if early == 1 and late:
         # Plain PPO alone goes on from the agent: one look at whether it is on its way.
-        return Rungs(1, -(-shortest // track.quantum) * track.quantum, FEWEST)
+        return Rungs(1, track.at_least(shortest), FEWEST)
     share = track.config.explore * (EARLY_SHARE if late else 1.0)
     brief = late and track.long and not track.config.treatments
     entered, times = (min(few, early), 1) if brief and few is not None else (early, TIMES_SHORTEST)

@@ -84,7 +84,7 @@ class Race:
             if track.config.names("sac"):
                 check_sac(track.run.agent_path, *track.space.spaces)
         else:
-            signs = signs_of(track.space, [g for g, _ in self.guidances], track.budget, long=track.long)
+            signs = signs_of(track.space, self.guidances, track.budget, long=track.long)
             competitors = entries(signs)
             # Who is stuck by all that is known of it should not be left to plain PPO for a lucky start.
             self.trunk_first = signs.verdict != "stuck"

@@ -12,7 +12,7 @@ from unstuck.errors import RunError
 from unstuck.guidance import Guidance
 from unstuck.guide.plan import Plan
 from unstuck.race.competitors import TRUNK, Competitor, competitor
-from unstuck.treatments.another import is_offered
+from unstuck.treatments.another import failing, is_offered
 from unstuck.workspace import Workspace
 
 AFRESH_SHARE = 0.2
@@ -20,8 +20,6 @@ AFRESH_SHARE = 0.2
 CLIPPED = ("means-beyond-bounds", "noise-left-by-clipping")
 """Faults with which reward terms cannot act on what the agent does."""
 NEW = "transplant+small-batches"
-FAILING = 0.1
-"""Share of episodes that may end early where it is."""
 FAR = 0.5
 """Share of the way to a good agent below which a stuck agent is far from it."""
 
@@ -49,8 +47,11 @@ class Signs:
     distance: float | None = None
     """Share of the way from random play to a good agent; None where that is not known."""
     replays: bool = False
-    """SAC can learn the task, and the agent's episodes last as long as they may: then it is quick. Where failing ends
-    them, it begins with nothing but short ones (docs/race.md)."""
+    """SAC can learn the task within the budget."""
+    failing: bool = False
+    """The task itself ends more than a few of the agent's episodes."""
+    terms: bool = False
+    """The coach's first opinion has reward terms."""
 
     @property
     def near(self) -> bool:
@@ -112,14 +113,16 @@ def _promise(name: str, signs: Signs) -> float:
 def _late(signs: Signs, opinions: Sequence[str] = ()) -> list[str]:
     """What begins from the bottom, in the order in which it is tried.
 
-    SAC is as good without the coach's reward terms as with them, so it does without (docs/race.md). Under his guidance
-    training afresh learns about twice as fast, so it comes first where the budget is long. Without a coach episodes are
-    cut, if the panel asks for that, which is a part of his guidance too. Else what the coach names first; else training
-    afresh comes first where the budget is twice what the agent was trained for, because with half of it that is learnt
-    again, and the rest goes beyond; or where the agent is far from a good one.
+    Where failing ends episodes SAC is tried under the coach's reward terms, elsewhere first without them and with them
+    only if that leads nowhere (docs/race.md). Under his guidance training afresh learns about twice as fast, so it
+    comes first where the budget is long. Without a coach episodes are cut, if the panel asks for that, which is a part
+    of his guidance too. Else what the coach names first; else training afresh comes first where the budget is twice
+    what the agent was trained for, because with half of it that is learnt again, and the rest goes beyond; or where the
+    agent is far from a good one.
     """
     kept = "transplant+shrink-and-perturb"
-    quick = ["sac"] if signs.replays else []
+    guided = [f"sac+{o}" for o in opinions[:1] if signs.terms]
+    quick = (guided if guided and signs.failing else ["sac", *guided]) if signs.replays else []
     if not signs.time_for_anew:
         return [*quick, kept]
     cut = ["short-episodes"] if "short-episodes" in signs.asked else []
@@ -134,25 +137,20 @@ def _late(signs: Signs, opinions: Sequence[str] = ()) -> list[str]:
     return [*quick, *late]
 
 
-def signs_of(space: Workspace, guidances: Sequence[Guidance], budget: int, *, long: bool = False) -> Signs:
-    """By the run's panel, which `collect` left there, and the coach's first opinion."""
+def signs_of(space: Workspace, guidances: Sequence[tuple[Guidance, Plan]], budget: int, *, long: bool = False) -> Signs:
+    """By the run's panel, which `collect` left there, and the coach's opinions with the plans by which they enter
+    training."""
     panel: Panel = read_panel(space.run.root) or diagnose_run(space)
-    wished = [t.name for guidance in guidances for t in guidance.treatments]
+    wished = [t.name for guidance, _ in guidances for t in guidance.treatments]
     return Signs(
         verdict=panel.verdict, asked=panel.treatments, wished=tuple(dict.fromkeys(wished)),
         clipped=any(map(panel.has_fault, CLIPPED)),
         on_policy=algorithm_of(space.agent).on_policy, guidances=len(guidances),
         agent_steps=int(space.agent.hyperparameters.get("num_timesteps") or 0), budget=budget, long=long,
         distance=share_of_the_way(panel),
-        replays=is_offered(budget, *space.spaces) and _whole(space),
+        replays=is_offered(budget, *space.spaces), failing=space.collected and failing(space.episodes),
+        terms=any(plan.reward_terms(guidance) for guidance, plan in guidances[:1]),
     )  # fmt: skip
-
-
-def _whole(space: Workspace) -> bool:
-    """Whether next to none of the collected episodes was ended by the task itself."""
-    if "collect" not in space.run.manifest.stages or not space.episodes:
-        return False
-    return sum(e.terminated for e in space.episodes) <= FAILING * len(space.episodes)
 
 
 def share_of_the_way(panel: Panel) -> float | None:

@@ -24,7 +24,7 @@ def finish(track: Track, winner: Entry, rivals: list[Entry], untried: Sequence[E
     for number, part in enumerate(stretches):
         points = len(stretches) - number
         room = track.left if track.alone else track.left - kept(track, winner) - points * count * track.episode
-        steps = int(room * part / sum(stretches[number:])) // track.quantum * track.quantum
+        steps = track.at_most(room * part / sum(stretches[number:]))
         if steps < track.quantum:
             continue
         track.train([winner], winner.trained + steps, count)

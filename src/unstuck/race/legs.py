@@ -35,7 +35,7 @@ from unstuck.results import Mode
 from unstuck.rollout import Trace
 from unstuck.run import Run
 from unstuck.tasks.beside import bytes_of, seen_space
-from unstuck.treatments import NOTE, States, of_episodes, transplant, visit, with_weights
+from unstuck.treatments import NOTE, States, failing, of_episodes, transplant, visit, with_weights
 from unstuck.vecenvs import make_vec_env
 from unstuck.workers import end_with_parent, one_thread
 from unstuck.workspace import Workspace
@@ -93,18 +93,19 @@ def run_leg(leg: Leg) -> dict[str, Any]:
 
 
 def _train(leg: Leg, draft: Path) -> dict[str, Any]:
-    run = Run(leg.root)
+    run, entry, home = Run(leg.root), competitor(leg.name), Path(leg.home)
     space = Workspace(run)
     resume = None
     if leg.begin:
-        before = Path(leg.home) / leg.name / str(leg.begin)
+        before = home / leg.name / str(leg.begin)
         agent, resume = load_agent(before / "agent.zip"), before / SUSPENDED
     else:
-        entry = competitor(leg.name)
-        agent = entry.prepare(patient(space, Path(leg.home), leg.seed, leg.total, states=entry.needs_states))
+        agent = entry.prepare(patient(space, home, leg.seed, leg.total, states=entry.needs_states))
+    remembers = entry.remembers and space.collected and failing(space.episodes)
+    states = gathered(home) if remembers else None
     learner = Learner(
         space, leg.config, leg.plan, leg.guidance, leg.seed, leg.total, draft,
-        agent=agent, stop=leg.stop, resume=resume,
+        agent=agent, stop=leg.stop, resume=resume, experience=states.transitions() if states is not None else None,
     )  # fmt: skip
     outcome = learner.learn(first_step=0)
     learner.suspend(draft / SUSPENDED)
@@ -121,11 +122,14 @@ def patient(space: Workspace, home: Path, seed: int, steps: int = 0, *, states: 
     env = space.make_env()
     observation_space, action_space = env.observation_space, env.action_space
     env.close()
+    held = gathered(home) if states else None
+    return Patient(space.agent, held, observation_space, action_space, seed, steps, _transplanted(space.agent, home))
+
+
+def gathered(home: Path) -> States | None:
+    """What `gather` left."""
     path = home / "states" / "states.npz"
-    gathered = States.load(path) if states and path.exists() else None
-    return Patient(
-        space.agent, gathered, observation_space, action_space, seed, steps, _transplanted(space.agent, home)
-    )  # fmt: skip
+    return States.load(path) if path.exists() else None
 
 
 def _transplanted(agent: Agent, home: Path) -> Agent | None:
@@ -173,11 +177,10 @@ def gather(root: str, home: str, seed: int, steps: int, mark: str) -> dict[str, 
         venv = make_vec_env(space.make_env, task.env, task.env_kwargs, config.n_envs, config.backend, config.threads)
         most = max(config.n_envs, MOST_BYTES // max(1, bytes_of(seen_space(venv.observation_space))))
         try:
-            collected = "collect" in space.run.manifest.stages
-            seen = visit(space.actor, venv, min(steps, most), seed, NOISES if collected else (0.0, *NOISES))
+            seen = visit(space.actor, venv, min(steps, most), seed, NOISES if space.collected else (0.0, *NOISES))
         finally:
             venv.close()
-        whole = of_episodes(space.episodes, space.actor) + seen if collected else seen
+        whole = of_episodes(space.episodes, space.actor) + seen if space.collected else seen
         whole.save(draft / "states.npz")
         return {"taken": len(seen)}
 

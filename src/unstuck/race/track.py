@@ -71,7 +71,7 @@ class Track:
         self.stretches = STRETCHES if self.long else FEWER_STRETCHES
         share = 1.0 if self.alone else WINNER_SHARE
         # What the winner trains, about: schedules and fading go by it.
-        self.total = max(self.quantum, int(share * self.budget) // self.quantum * self.quantum)
+        self.total = max(self.quantum, self.at_most(share * self.budget))
 
     def _longest(self) -> int:
         env = self.space.make_env()
@@ -87,8 +87,8 @@ class Track:
 
     @property
     def collected(self) -> bool:
-        """Whether there are episodes of the agent; a single treatment may be trained without them."""
-        return "collect" in self.run.manifest.stages
+        """Whether there are episodes of the agent."""
+        return self.space.collected
 
     @property
     def alone(self) -> bool:
@@ -115,6 +115,14 @@ class Track:
     def room(self) -> int:
         """Environment steps left to train with."""
         return self.left - self.reserve.steps - len(self.stretches) * self.episodes * self.episode
+
+    def at_least(self, steps: int) -> int:
+        """Environment steps in whole rollouts, no fewer than these."""
+        return -(-steps // self.quantum) * self.quantum
+
+    def at_most(self, steps: float) -> int:
+        """Environment steps in whole rollouts, no more than these."""
+        return int(steps) // self.quantum * self.quantum
 
     # ------------------------------------------------------------------------------------------------ the legs
 
