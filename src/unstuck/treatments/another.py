@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,11 +47,12 @@ def is_offered(budget: int, observation_space: spaces.Space, action_space: space
     return 0 < budget <= REPLAYED and can_be_sac(observation_space, action_space)
 
 
-def failing(episodes: Sequence[Episode]) -> bool:
+def failing(episodes: Iterable[Episode]) -> bool:
     """Whether the task itself ended more than a few of these episodes. There what begins with nothing sees the first
     steps of episodes only, and the agent has seen more; elsewhere what it has seen holds a new one back
     (docs/race.md)."""
-    return sum(e.terminated for e in episodes) > FAILING * len(episodes)
+    ended = [e.terminated for e in episodes]
+    return sum(ended) > FAILING * len(ended)
 
 
 def check_sac(where: Path, observation_space: spaces.Space, action_space: spaces.Space) -> None:
