@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from gymnasium import spaces
 
 from unstuck import tasks, testing
 from unstuck.agents import Actor, Agent, build_policy, load_agent
+from unstuck.errors import RunError
 from unstuck.treatments import afresh, quieter, shrink_and_perturb, thaw, transplant
 from unstuck.treatments.states import States, discounted, joined, softened, visit
 from unstuck.vecenvs import make_vec_env
@@ -80,6 +82,21 @@ def test_states_are_kept_in_a_file_and_joined(left: Agent, tmp_path: object) -> 
     np.testing.assert_allclose(
         discounted(both, 0.9, np.zeros(len(both.ends)))[400:], discounted(states, 0.9, np.zeros(len(states.ends)))
     )
+
+
+@pytest.mark.parametrize("broken", [{"ends": np.array([3, 1])}, {"ends": np.array([1, 9])}, {"actions": np.zeros(3)}])
+def test_states_whose_parts_do_not_fit_are_refused(broken: dict[str, np.ndarray], tmp_path: Path) -> None:
+    parts = {
+        "observations": np.zeros((4, 1)), "modes": np.zeros(4), "actions": np.zeros(4), "rewards": np.zeros(4),
+        "ends": np.array([1, 3]), "terminated": np.array([True, False]), "last": np.zeros((2, 1)),
+    }  # fmt: skip
+    path = tmp_path / "states.npz"
+    named = {f"{name}/" if name in ("observations", "last") else name: part for name, part in parts.items()}
+    np.savez(path, **named)  # type: ignore[arg-type]
+    assert len(States.load(path)) == 4
+    np.savez(path, **{**named, **broken})  # type: ignore[arg-type]
+    with pytest.raises(RunError, match="do not fit together"):
+        States.load(path)
 
 
 def test_discounted_returns_by_hand() -> None:

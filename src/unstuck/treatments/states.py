@@ -12,7 +12,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from unstuck.algorithms.base import Policy
-from unstuck.episodes import Episode
+from unstuck.episodes import Episode, returns_to_go
 from unstuck.errors import RunError
 from unstuck.files import check_arrays
 from unstuck.tasks.beside import seen
@@ -113,6 +113,10 @@ class States:
         for name in ("observations", "last"):
             found = {k.split("/", 1)[1]: v for k, v in held.items() if k.startswith(f"{name}/")}
             both[name] = found.get("", found)
+        count, ends = len(held["rewards"]), held["ends"]
+        alike = len(held["modes"]) == len(held["actions"]) == count and len(held["terminated"]) == len(ends)
+        if not alike or not len(ends) or ends[0] < 0 or ends[-1] != count - 1 or np.any(np.diff(ends) < 1):
+            raise ValueError("its parts do not fit together")
         return cls(
             both["observations"], held["modes"], held["actions"], held.get("probabilities"), held["rewards"],
             held["ends"], held["terminated"], both["last"],
@@ -188,14 +192,9 @@ def visit(actor: Policy, venv: VecEnv, steps: int, seed: int, noises: Sequence[f
 def discounted(states: States, gamma: float, beyond: np.ndarray) -> np.ndarray:
     """(N,) discounted returns to the end of each piece; `beyond` (K,) is the value of what comes after those that the
     task did not end."""
-    returns = np.empty(len(states))
-    after = np.where(states.terminated, 0.0, beyond)
-    first = 0
-    for end, running in zip(states.ends.tolist(), after.tolist(), strict=True):
-        for t in range(end, first - 1, -1):
-            returns[t] = running = states.rewards[t] + gamma * running
-        first = end + 1
-    return returns
+    after = np.where(states.terminated, 0.0, beyond).tolist()
+    pieces = np.split(states.rewards, states.ends[:-1] + 1)
+    return np.concatenate([returns_to_go(r, v, gamma) for r, v in zip(pieces, after, strict=True)])
 
 
 def softened(probabilities: np.ndarray, share: float) -> np.ndarray:
