@@ -256,7 +256,7 @@ class ReplayTrainer(SB3Trainer):
                 getattr(self.model, name).data.copy_(held)
             if self._averaging is not None:
                 self._averaging.restore(state["averaging"])
-        except (ValueError, KeyError, AttributeError, IndexError) as error:
+        except (RuntimeError, ValueError, KeyError, AttributeError, IndexError) as error:
             raise RunError(f"the suspended training is of another agent or plan ({error}); begin it anew") from error
         self.model._n_calls = state["calls"]
 
