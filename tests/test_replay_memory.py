@@ -92,12 +92,16 @@ def test_a_replay_buffer_begins_with_them(run: Run, lived: Transitions, tmp_path
     buffer = one.model.replay_buffer
     whole = len(lived) // 2
     assert buffer.size() == whole
-    np.testing.assert_allclose(buffer.observations[:whole].reshape(2 * whole, -1), lived.observations[: 2 * whole])
-    np.testing.assert_allclose(buffer.rewards[:whole].reshape(-1), lived.rewards[: 2 * whole], rtol=1e-6)
-    scaled = one.model.policy.scale_action(lived.actions[: 2 * whole])
-    np.testing.assert_allclose(buffer.actions[:whole].reshape(scaled.shape), scaled, rtol=1e-6)
-    ended = (buffer.dones * (1 - buffer.timeouts))[:whole].reshape(-1).astype(bool)
-    np.testing.assert_array_equal(ended, lived.terminated[: 2 * whole])
+    scaled = one.model.policy.scale_action(lived.actions)
+    for env in range(2):  # what followed one another does so in the column of an environment
+        part = slice(env * whole, (env + 1) * whole)
+        np.testing.assert_allclose(buffer.observations[:whole, env], lived.observations[part])
+        np.testing.assert_allclose(buffer.next_observations[:whole, env], lived.next_observations[part])
+        np.testing.assert_allclose(buffer.rewards[:whole, env], lived.rewards[part], rtol=1e-6)
+        np.testing.assert_allclose(buffer.actions[:whole, env], scaled[part], rtol=1e-6)
+        ended = (buffer.dones * (1 - buffer.timeouts))[:whole, env].astype(bool)
+        np.testing.assert_array_equal(ended, lived.terminated[part])
+    assert buffer.dones[whole - 1].all(), "what comes next there is of another episode"
     assert one.model.num_timesteps == 0, "they were counted when they were taken"
     assert one.learn(0)["trained"] == TOTAL
     assert buffer.size() == whole + TOTAL // 2, "nothing was thrown away"

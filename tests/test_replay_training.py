@@ -150,6 +150,58 @@ def test_rewards_fade_in_what_is_replayed_and_are_not_stored(runs, tmp_path):
     assert one.guide.line()["bonus_mean"] == pytest.approx(1.0), "what they are worth before fading"
 
 
+@pytest.fixture(scope="module")
+def three_steps(runs, tmp_path_factory):
+    """Agents that learn from returns of three steps, and runs of them."""
+
+    def of(name: str):
+        made, folder = runs(name), tmp_path_factory.mktemp("three")
+        model = KINDS[name][0].load(made.agent_path)
+        model.n_steps = 3
+        model.save(folder / "a.zip")
+        return collected(folder / "run", KINDS[name][1], folder / "a.zip")
+
+    return of
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_returns_go_over_as_many_steps_as_the_agents_own(name, three_steps, tmp_path):
+    one = learner(three_steps(name), tmp_path / "a")
+    buffer = one.model.replay_buffer
+    one.learn(0)
+    rewards, ends = buffer.rewards[:9, 0], buffer.dones[:9, 0]
+    samples = buffer._get_samples(np.zeros(8, dtype=int))
+    count = 1 + int(np.argmax(ends[:3])) if ends[:3].any() else 3
+    expected = [sum(0.99**k * column[k] for k in range(count)) for column in buffer.rewards[:9].T]
+    assert set(np.round(samples.rewards.numpy()[:, 0], 4)) <= set(np.round(expected, 4)), rewards
+    assert KINDS[name][0].load(tmp_path / "a" / "agent.zip").n_steps == 3
+
+
+def test_what_terms_pay_is_in_all_steps_of_a_return(three_steps, tmp_path):
+    """Of a term that pays for where a step began, by hand: discounted, and not beyond the end of an episode, nor beyond
+    what was stored last."""
+    name = describer_for(PUSH).card.variable_names[0]
+    told = Guidance(env_id=PUSH, diagnosis="", reward_terms=(Term(variable=name, above=-2.0, weight=1, cap=3),))
+    one = learner(three_steps("SAC"), tmp_path / "a", Plan(terms=True), told, stop=200)
+    one.learn(0)
+    buffer, places = one.model.replay_buffer, np.arange(100).repeat(8)
+    np.random.seed(0)
+    envs = np.random.randint(0, 2, size=len(places))
+    steps = buffer._steps(tuple(a.reshape(-1) for a in np.meshgrid(np.arange(100), [0, 1], indexing="ij")))
+    paid = one.guide.reward(steps, buffer._now()).reshape(100, 2)
+    assert len(np.unique(paid.round(3))) > 30
+    expected = []
+    for place, env in zip(places, envs, strict=True):
+        total = 0.0
+        for k in range(3):
+            total += 0.99**k * (buffer.rewards[place + k, env] + paid[place + k, env])
+            if buffer.dones[place + k, env] or place + k == buffer.pos - 1:
+                break
+        expected.append(total)
+    np.random.seed(0)
+    np.testing.assert_allclose(buffer._get_samples(places).rewards.numpy()[:, 0], expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("normalize", [False, True])
 def test_parts_see_the_raw_transition_of_each_row(normalize, tmp_path):
     """With several environments the library draws which one a row is of: values must be of the same."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -142,6 +142,16 @@ def memory_note(agent: Agent, space: spaces.Space, config: TrainConfig) -> str:
     )
 
 
+def _buffer(space: spaces.Space, n_steps: int, gamma: float) -> tuple[type, dict[str, Any], int]:
+    """The class of a replay buffer, its arguments, and over how many steps its returns go: the agent's number, where
+    the library has returns of several steps (not of dictionaries)."""
+    if hasattr(space, "spaces"):
+        return guided(DictReplayBuffer), {}, 1
+    if n_steps == 1:
+        return guided(ReplayBuffer), {}, 1
+    return guided(NStepReplayBuffer), {"n_steps": n_steps, "gamma": gamma}, n_steps
+
+
 class ReplayTrainer(SB3Trainer):
     """A learner with a replay buffer that goes on from an agent.
 
@@ -159,7 +169,8 @@ class ReplayTrainer(SB3Trainer):
         steps, gradient = cadence(agent, settings)
         stored, space, held = agent.hyperparameters, venv.observation_space, training.experience
         kept = transitions_kept(agent, settings, training.steps) + (0 if held is None else len(held))
-        buffer = guided(DictReplayBuffer if hasattr(space, "spaces") else ReplayBuffer)
+        gamma = float(first(stored.get("gamma"), 0.99))
+        buffer, more, n_steps = _buffer(space, int(first(stored.get("n_steps"), 1)), gamma)
         until = training.begun + min(settings.learning_starts, training.steps // 10)
         self._critic_until = until + (0 if settings.anew else min(settings.critic_warmup, training.steps // 5))
         try:
@@ -168,9 +179,9 @@ class ReplayTrainer(SB3Trainer):
                 policy_class(agent), normalized(venv, agent, rewards=True),
                 learning_rate=float(first(settings.learning_rate, stored.get("learning_rate"), algorithm.rate)),
                 batch_size=int(first(settings.batch_size, stored.get("batch_size"), 256)),
-                buffer_size=kept, replay_buffer_class=buffer,
+                buffer_size=kept, replay_buffer_class=buffer, replay_buffer_kwargs=more,
                 learning_starts=until, train_freq=steps, gradient_steps=gradient,
-                gamma=float(first(stored.get("gamma"), 0.99)), tau=float(first(stored.get("tau"), algorithm.tau)),
+                gamma=gamma, tau=float(first(stored.get("tau"), algorithm.tau)),
                 policy_kwargs=build_arguments(agent), seed=later_seed(training.seed, training.start),
                 device=training.config.device,
                 **algorithm.arguments(agent, settings),
@@ -178,7 +189,7 @@ class ReplayTrainer(SB3Trainer):
         except (ValueError, TypeError, AssertionError) as error:
             raise AgentError(f"{agent.path}: {agent.algorithm} cannot go on with it here ({error}).") from error
         load_weights(model.policy, agent)
-        model.anew = settings.anew
+        model.anew, model.n_steps = settings.anew, n_steps
         super().__init__(model, agent, training)
         self.optimisers = algorithm.optimisers()
         self.imitation: Imitation | None = None
@@ -209,12 +220,14 @@ class ReplayTrainer(SB3Trainer):
         actions = held.actions
         if hasattr(self.model.action_space, "low"):
             actions = self.model.policy.scale_action(actions)
-        for begin in range(0, len(held) - buffer.n_envs + 1, buffer.n_envs):
-            rows = slice(begin, begin + buffer.n_envs)
-            ends = held.terminated[rows] | held.cut[rows]
-            infos = [{"TimeLimit.truncated": bool(cut)} for cut in held.cut[rows]]
+        # Each environment's column holds steps that follow one another, so that returns of several steps can be made.
+        length = len(held) // buffer.n_envs
+        for k in range(length):
+            rows = np.arange(buffer.n_envs) * length + k
+            cut = (held.cut[rows] | (k == length - 1)) & ~held.terminated[rows]
+            infos = [{"TimeLimit.truncated": bool(c)} for c in cut]
             obs, after = rows_of(held.observations, rows), rows_of(held.next_observations, rows)
-            buffer.add(obs, after, actions[rows], held.rewards[rows], ends, infos)
+            buffer.add(obs, after, actions[rows], held.rewards[rows], held.terminated[rows] | cut, infos)
 
     def save(self, path: Path) -> Path:
         """As `Trainer.save`, with averaged weights where they are averaged."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
 from unstuck.guide.assembly import Guide
 from unstuck.guide.base import Steps
@@ -35,15 +35,18 @@ def reward_unit(env: Any) -> float:
     return float(np.sqrt(env.ret_rms.var + env.epsilon)) if env is not None and env.norm_reward else 1.0
 
 
-def rewarded(samples: Any, guide: Guide, steps: Steps, now: int, env: Any) -> Any:
+def rewarded(samples: Any, guide: Guide, steps: Steps, now: int, env: Any, weights: np.ndarray | None = None) -> Any:
     """The samples of a batch with what its steps are worth at this time of training added to their rewards.
 
     Args:
         samples: of Stable-Baselines3's replay buffers, with rewards in the unit in which `env` (a VecNormalize or
             None) gives them.
-        steps: the same transitions as parts know them.
+        steps: the same transitions as parts know them, (B,) of them; (B·n,) where returns are those of n steps.
+        weights: (B, n) what each of those n steps counts in the return, see `steps_ahead`.
     """
     bonus = np.asarray(guide.reward(steps, now)) / reward_unit(env)
+    if weights is not None:
+        bonus = (bonus.reshape(weights.shape) * weights).sum(axis=1)
     added = torch.as_tensor(bonus.astype(np.float32).reshape(-1, 1))
     return samples._replace(rewards=samples.rewards + added.to(samples.rewards.device))
 
@@ -93,9 +96,16 @@ class _Guided:
         np.random.set_state(before)
         samples = super()._get_samples(batch_inds, env)  # type: ignore[misc]
         if self._rewarded:
-            samples = rewarded(samples, self.guide, self._steps(rows), self._now(), env)
+            samples = self._with_rewards(samples, rows, env)
         self.last = Batch(self.values[rows], samples)
         return samples
+
+    def _with_rewards(self, samples: Any, rows: tuple[np.ndarray, np.ndarray], env: Any) -> Any:
+        assert self.guide is not None
+        if not isinstance(self, NStepReplayBuffer):
+            return rewarded(samples, self.guide, self._steps(rows), self._now(), env)
+        ahead, weights = steps_ahead(self, rows)
+        return rewarded(samples, self.guide, self._steps(ahead), self._now(), env, weights)
 
     def _now(self) -> int:
         assert self.guide is not None
@@ -116,6 +126,28 @@ class _Guided:
             terminated=(self.dones[rows] * (1 - cut)).astype(bool),  # type: ignore[attr-defined]
             next_obs=after,
         )
+
+
+def steps_ahead(
+    buffer: NStepReplayBuffer, rows: tuple[np.ndarray, np.ndarray]
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """The transitions of which a buffer makes returns of n steps.
+
+    Args:
+        rows: (B,) places in the buffer, and (B,) the environment of each.
+
+    Returns:
+        (B·n,) places and environments, and (B, n) discounts: 0 beyond the end of an episode, and beyond the transition
+        that was stored last.
+    """
+    places, envs = rows
+    after = (places[:, None] + np.arange(buffer.n_steps)) % buffer.buffer_size
+    beside = np.repeat(envs[:, None], buffer.n_steps, axis=1)
+    last = (buffer.pos - 1) % buffer.buffer_size
+    ends = (buffer.dones[after, beside] + buffer.timeouts[after, beside] > 0) | (after == last)
+    counts = np.cumsum(ends, axis=1) - ends == 0
+    weights = counts * buffer.gamma ** np.arange(buffer.n_steps)
+    return (after.reshape(-1), beside.reshape(-1)), weights
 
 
 @cache
