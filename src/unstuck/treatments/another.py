@@ -23,6 +23,7 @@ SETTINGS: Mapping[str, float | int | str] = {
     "train_freq": 32,
     "tau": 0.005,
     "ent_coef": "auto",
+    "n_steps": 3,  # of returns: what comes later is felt sooner (docs/race.md)
 }
 MOST, UPDATES = 2.0, 200_000
 """Gradient steps for each environment step at most, and about how many in all: those of a long training are fewer for
