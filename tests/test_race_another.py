@@ -37,6 +37,7 @@ from unstuck.stages.evaluate import SCORES, evaluate
 from unstuck.stages.explain import explain
 from unstuck.stages.handover import hand_over
 from unstuck.stages.verify import verify
+from unstuck.suspended import Suspended
 from unstuck.treatments import States, quieter, sac
 from unstuck.treatments.another import CLIP, MOST, UPDATES
 
@@ -78,6 +79,8 @@ def test_a_long_training_makes_fewer_gradient_steps_for_each_step(
 ):
     agent, states, seen, acts = pendulum
     settings = sac(agent, states, seen, acts, seed=1, steps=steps).hyperparameters
+    assert settings["n_steps"] == 1
+    assert sac(agent, states, seen, acts, seed=1, steps=steps, fails=True).hyperparameters["n_steps"] == 3
     assert settings["gradient_steps"] / settings["train_freq"] == pytest.approx(share, rel=0.05)
 
 
@@ -316,6 +319,18 @@ def test_it_remembers_what_the_agent_has_seen() -> None:
     assert competitor("sac+guidance").remembers
     assert not competitor("afresh+guidance").remembers
     assert competitor("sac").train(TrainConfig()).replay.average
+
+
+@pytest.mark.parametrize(("env", "n_steps"), [("InvertedPendulum-v5", 3), ("Pendulum-v1", 1)])
+def test_where_failing_ends_episodes_it_learns_otherwise(env: str, n_steps: int, tmp_path: Path) -> None:
+    """From returns of several steps, and beginning with what the agent has seen."""
+    run = ready_to_race(tmp_path, env, steps=1_500, treatments=("sac",))
+    train(run)
+    (leg,) = run.root.glob("race/*/1/sac/*/training.pt")
+    trained = int(leg.parent.name)
+    assert SAC.load(leg.parent / "agent.zip", device="cpu").n_steps == n_steps
+    rewards = Suspended.load(leg).trainer["buffer"]["arrays"]["rewards"]
+    assert (rewards.size > trained + 50) == (n_steps == 3)
 
 
 def test_with_the_coach_it_takes_his_reward_terms_and_whole_episodes() -> None:

@@ -7,7 +7,7 @@ for the simulator and not for somebody's running statistics.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,8 @@ from unstuck.files import check_arrays
 MOST_BYTES = 8 * 2**30
 """Of one episode, unpacked."""
 FORMAT = 1
+FAILING = 0.1
+"""Share of episodes that the task may end where failing is not what ends them."""
 Array = np.ndarray
 ObsArray = Array | dict[str, Array]
 
@@ -196,6 +198,13 @@ def returns_to_go(rewards: Array, last: float, gamma: float, ends: Array | None 
         following = float(rewards[t]) + gamma * following
         found[t] = following
     return found
+
+
+def failing(episodes: Iterable[Episode]) -> bool:
+    """Whether the task itself ended more than a few of these episodes. What begins with nothing then sees the first
+    steps of episodes only, and the agent has seen more."""
+    ended = [e.terminated for e in episodes]
+    return sum(ended) > FAILING * len(ended)
 
 
 def save_episode(episode: Episode, path: Path) -> None:

@@ -11,7 +11,7 @@ from unstuck import tasks
 from unstuck.agents import Agent, check_fits, load_agent
 from unstuck.algorithms import Policy, algorithm_of, policy_of
 from unstuck.config import RunConfig, TaskConfig
-from unstuck.episodes import EpisodeSet
+from unstuck.episodes import EpisodeSet, failing
 from unstuck.run import Run
 from unstuck.snapshots import Snapshotter, snapshotter_for
 from unstuck.tasks.card import Describer
@@ -88,6 +88,11 @@ class Workspace:
     def collected(self) -> bool:
         """Whether there are episodes of the agent; a single treatment may be trained without them."""
         return "collect" in self.run.manifest.stages
+
+    @property
+    def fails(self) -> bool:
+        """Whether failing ends the agent's episodes, as far as they are known; reads them all."""
+        return self.collected and failing(self.episodes)
 
 
 def open_describer(task: TaskConfig) -> Describer:

@@ -42,6 +42,8 @@ class Patient:
     seed: int
     steps: int = 0
     """Environment steps of the training that begins."""
+    fails: bool = False
+    """Whether failing ends its episodes."""
     transplanted: Agent | None = None
     """The agent in a new network, if that has been fitted already."""
 
@@ -127,7 +129,7 @@ _KNOWN = (
     Treatment(
         "sac",
         "an algorithm that learns from all that it has seen, again and again, needs a fraction of PPO's steps",
-        prepare=lambda p: sac(p.agent, p.states, *_spaces(p), seed=p.seed, steps=p.steps),
+        prepare=lambda p: sac(p.agent, p.states, *_spaces(p), seed=p.seed, steps=p.steps, fails=p.fails),
         plan={"short_episodes": 0},  # what it replays of cut ones says nothing of how they go on
         replay={"anew": True, "average": AVERAGE},
         needs_states=True,

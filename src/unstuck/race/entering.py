@@ -12,7 +12,7 @@ from unstuck.errors import RunError
 from unstuck.guidance import Guidance
 from unstuck.guide.plan import Plan
 from unstuck.race.competitors import TRUNK, Competitor, competitor
-from unstuck.treatments.another import failing, is_offered
+from unstuck.treatments.another import is_offered
 from unstuck.workspace import Workspace
 
 AFRESH_SHARE = 0.2
@@ -148,7 +148,7 @@ def signs_of(space: Workspace, guidances: Sequence[tuple[Guidance, Plan]], budge
         on_policy=algorithm_of(space.agent).on_policy, guidances=len(guidances),
         agent_steps=int(space.agent.hyperparameters.get("num_timesteps") or 0), budget=budget, long=long,
         distance=share_of_the_way(panel),
-        replays=is_offered(budget, *space.spaces), failing=space.collected and failing(space.episodes),
+        replays=is_offered(budget, *space.spaces), failing=space.fails,
         terms=any(plan.reward_terms(guidance) for guidance, plan in guidances[:1]),
     )  # fmt: skip
 

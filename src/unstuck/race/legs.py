@@ -12,7 +12,7 @@ and gives what it would have given.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from unstuck.results import Mode
 from unstuck.rollout import Trace
 from unstuck.run import Run
 from unstuck.tasks.beside import bytes_of, seen_space
-from unstuck.treatments import NOTE, States, failing, of_episodes, transplant, visit, with_weights
+from unstuck.treatments import NOTE, States, of_episodes, transplant, visit, with_weights
 from unstuck.vecenvs import make_vec_env
 from unstuck.workers import end_with_parent, one_thread
 from unstuck.workspace import Workspace
@@ -96,13 +96,14 @@ def _train(leg: Leg, draft: Path) -> dict[str, Any]:
     run, entry, home = Run(leg.root), competitor(leg.name), Path(leg.home)
     space = Workspace(run)
     resume = None
+    fails = entry.remembers and space.fails
     if leg.begin:
         before = home / leg.name / str(leg.begin)
         agent, resume = load_agent(before / "agent.zip"), before / SUSPENDED
     else:
-        agent = entry.prepare(patient(space, home, leg.seed, leg.total, states=entry.needs_states))
-    remembers = entry.remembers and space.collected and failing(space.episodes)
-    states = gathered(home) if remembers else None
+        given = patient(space, home, leg.seed, leg.total, states=entry.needs_states)
+        agent = entry.prepare(replace(given, fails=fails))
+    states = gathered(home) if fails else None
     learner = Learner(
         space, leg.config, leg.plan, leg.guidance, leg.seed, leg.total, draft,
         agent=agent, stop=leg.stop, resume=resume, experience=states.transitions() if states is not None else None,
@@ -123,7 +124,9 @@ def patient(space: Workspace, home: Path, seed: int, steps: int = 0, *, states: 
     observation_space, action_space = env.observation_space, env.action_space
     env.close()
     held = gathered(home) if states else None
-    return Patient(space.agent, held, observation_space, action_space, seed, steps, _transplanted(space.agent, home))
+    return Patient(
+        space.agent, held, observation_space, action_space, seed, steps, transplanted=_transplanted(space.agent, home)
+    )
 
 
 def gathered(home: Path) -> States | None:

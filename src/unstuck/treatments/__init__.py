@@ -4,7 +4,7 @@ A treatment changes the agent before training (transplant, shrink and perturb, a
 trained with. Those that change the agent are pure functions: agent in, agent out.
 """
 
-from unstuck.treatments.another import check_sac, failing, sac
+from unstuck.treatments.another import check_sac, sac
 from unstuck.treatments.fresh import afresh, with_weights
 from unstuck.treatments.noise import quieter, thaw
 from unstuck.treatments.shrink import shrink_and_perturb
@@ -17,7 +17,6 @@ __all__ = [
     "States",
     "afresh",
     "check_sac",
-    "failing",
     "joined",
     "of_episodes",
     "quieter",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from gymnasium import spaces
 
 from unstuck.agents import Agent
-from unstuck.episodes import Episode
 from unstuck.errors import AgentError
 from unstuck.tasks.beside import seen_space
 from unstuck.treatments.fresh import discount_of, fresh_policy, statistics_of, with_policy
@@ -23,7 +22,6 @@ SETTINGS: Mapping[str, float | int | str] = {
     "train_freq": 32,
     "tau": 0.005,
     "ent_coef": "auto",
-    "n_steps": 3,  # of returns: what comes later is felt sooner (docs/race.md)
 }
 MOST, UPDATES = 2.0, 200_000
 """Gradient steps for each environment step at most, and about how many in all: those of a long training are fewer for
@@ -31,8 +29,8 @@ each step, so that it takes minutes."""
 REPLAYED = 600_000
 """Environment steps of a budget up to which a race tries it unasked: of a longer one so few gradient steps are too few
 for each step."""
-FAILING = 0.1
-"""Share of episodes that the task may end where failing is not what ends them."""
+STEPS_WHERE_FAILING = 3
+"""Environment steps of a return where failing ends episodes; elsewhere one (docs/race.md)."""
 CLIP = 1e6
 """Bound on rescaled observations: none is clipped, as what a better agent sees lies outside of what this one saw."""
 
@@ -46,14 +44,6 @@ def can_be_sac(observation_space: spaces.Space, action_space: spaces.Space) -> b
 def is_offered(budget: int, observation_space: spaces.Space, action_space: spaces.Space) -> bool:
     """Whether a race of so many environment steps may try it unasked in these spaces."""
     return 0 < budget <= REPLAYED and can_be_sac(observation_space, action_space)
-
-
-def failing(episodes: Iterable[Episode]) -> bool:
-    """Whether the task itself ended more than a few of these episodes. There what begins with nothing sees the first
-    steps of episodes only, and the agent has seen more; elsewhere what it has seen holds a new one back
-    (docs/race.md)."""
-    ended = [e.terminated for e in episodes]
-    return sum(ended) > FAILING * len(ended)
 
 
 def check_sac(where: Path, observation_space: spaces.Space, action_space: spaces.Space) -> None:
@@ -71,13 +61,14 @@ def check_sac(where: Path, observation_space: spaces.Space, action_space: spaces
 
 def sac(
     agent: Agent, states: States | None, observation_space: spaces.Space, action_space: spaces.Space, seed: int,
-    steps: int = 0,
+    steps: int = 0, *, fails: bool = False,
 ) -> Agent:  # fmt: skip
     """An agent of SAC (Haarnoja et al. 2018, arXiv 1812.05905) with new networks for the task of this one, and of it
     only the discount and the scale of its observations; where it has none, that of the states.
 
     Args:
         steps: for which it will be trained, by which the number of its gradient steps goes; 0 if that is not known.
+        fails: whether failing ends episodes: then it learns from returns of several steps.
 
     Raises:
         AgentError: observations or actions are of a kind that SAC here does not learn from.
@@ -93,7 +84,10 @@ def sac(
     blank = replace(
         agent, algorithm="SAC", policy_class_name="MlpPolicy", policy_class=None,
         policy_kwargs={"net_arch": [WIDTH, WIDTH]},
-        hyperparameters={**SETTINGS, "gamma": discount_of(agent), "gradient_steps": each},
+        hyperparameters={
+            **SETTINGS, "gamma": discount_of(agent), "gradient_steps": each,
+            "n_steps": STEPS_WHERE_FAILING if fails else 1,
+        },
         tensors={}, observation_space=observation_space, action_space=action_space,
     )  # fmt: skip
     policy = fresh_policy(blank, observation_space, action_space, seed)
