@@ -48,8 +48,6 @@ class Signs:
     """Share of the way from random play to a good agent; None where that is not known."""
     replays: bool = False
     """SAC can learn the task within the budget."""
-    failing: bool = False
-    """The task itself ends more than a few of the agent's episodes."""
     terms: bool = False
     """The coach's first opinion has reward terms."""
 
@@ -113,16 +111,14 @@ def _promise(name: str, signs: Signs) -> float:
 def _late(signs: Signs, opinions: Sequence[str] = ()) -> list[str]:
     """What begins from the bottom, in the order in which it is tried.
 
-    Where failing ends episodes SAC is tried under the coach's reward terms, elsewhere first without them and with them
-    only if that leads nowhere (docs/race.md). Under his guidance training afresh learns about twice as fast, so it
+    SAC is tried under the coach's reward terms only if it leads nowhere without them (docs/race.md). Under his guidance training afresh learns about twice as fast, so it
     comes first where the budget is long. Without a coach episodes are cut, if the panel asks for that, which is a part
     of his guidance too. Else what the coach names first; else training afresh comes first where the budget is twice
     what the agent was trained for, because with half of it that is learnt again, and the rest goes beyond; or where the
     agent is far from a good one.
     """
     kept = "transplant+shrink-and-perturb"
-    guided = [f"sac+{o}" for o in opinions[:1] if signs.terms]
-    quick = (guided if guided and signs.failing else ["sac", *guided]) if signs.replays else []
+    quick = ["sac", *(f"sac+{o}" for o in opinions[:1] if signs.terms)] if signs.replays else []
     if not signs.time_for_anew:
         return [*quick, kept]
     cut = ["short-episodes"] if "short-episodes" in signs.asked else []
@@ -148,7 +144,7 @@ def signs_of(space: Workspace, guidances: Sequence[tuple[Guidance, Plan]], budge
         on_policy=algorithm_of(space.agent).on_policy, guidances=len(guidances),
         agent_steps=int(space.agent.hyperparameters.get("num_timesteps") or 0), budget=budget, long=long,
         distance=share_of_the_way(panel),
-        replays=is_offered(budget, *space.spaces), failing=space.fails,
+        replays=is_offered(budget, *space.spaces),
         terms=any(plan.reward_terms(guidance) for guidance, plan in guidances[:1]),
     )  # fmt: skip
 
