@@ -142,14 +142,14 @@ def memory_note(agent: Agent, space: spaces.Space, config: TrainConfig) -> str:
     )
 
 
-def _buffer(space: spaces.Space, n_steps: int, gamma: float) -> tuple[type, dict[str, Any], int]:
-    """The class of a replay buffer, its arguments, and over how many steps its returns go: the agent's number, where
-    the library has returns of several steps (not of dictionaries)."""
+def _buffer(space: spaces.Space, n_steps: int, gamma: float) -> tuple[type, dict[str, Any]]:
+    """The class of a replay buffer, and its arguments: of returns over so many steps, where the library has them (not of
+    dictionaries)."""
     if hasattr(space, "spaces"):
-        return guided(DictReplayBuffer), {}, 1
+        return guided(DictReplayBuffer), {}
     if n_steps == 1:
-        return guided(ReplayBuffer), {}, 1
-    return guided(NStepReplayBuffer), {"n_steps": n_steps, "gamma": gamma}, n_steps
+        return guided(ReplayBuffer), {}
+    return guided(NStepReplayBuffer), {"n_steps": n_steps, "gamma": gamma}
 
 
 class ReplayTrainer(SB3Trainer):
@@ -170,7 +170,7 @@ class ReplayTrainer(SB3Trainer):
         stored, space, held = agent.hyperparameters, venv.observation_space, training.experience
         kept = transitions_kept(agent, settings, training.steps) + (0 if held is None else len(held))
         gamma = float(first(stored.get("gamma"), 0.99))
-        buffer, more, n_steps = _buffer(space, int(first(stored.get("n_steps"), 1)), gamma)
+        buffer, more = _buffer(space, int(first(stored.get("n_steps"), 1)), gamma)
         until = training.begun + min(settings.learning_starts, training.steps // 10)
         self._critic_until = until + (0 if settings.anew else min(settings.critic_warmup, training.steps // 5))
         try:
@@ -189,7 +189,7 @@ class ReplayTrainer(SB3Trainer):
         except (ValueError, TypeError, AssertionError) as error:
             raise AgentError(f"{agent.path}: {agent.algorithm} cannot go on with it here ({error}).") from error
         load_weights(model.policy, agent)
-        model.anew, model.n_steps = settings.anew, n_steps
+        model.anew, model.n_steps = settings.anew, more.get("n_steps", 1)
         super().__init__(model, agent, training)
         self.optimisers = algorithm.optimisers()
         self.imitation: Imitation | None = None
