@@ -16,6 +16,7 @@ import unstuck
 from guide_cases import names
 from unstuck.config import CollectConfig, RunConfig, VerifyConfig
 from unstuck.errors import UnstuckError
+from unstuck.guide.base import Steps
 from unstuck.ppo.fast import FastPPO
 from unstuck.testing import CORRIDOR, PUSH, scripted_model
 
@@ -167,6 +168,44 @@ def test_sac_earns_fading_rewards_from_its_replay_buffer(tmp_path):
     assert len(drawn) > 5
     assert drawn[0] > 4 * drawn[-1] > 0
     assert "sample" not in vars(model.replay_buffer)
+
+
+def test_returns_of_several_steps_earn_them_in_each_step(tmp_path):
+    """By hand: what one step would earn by itself, discounted, up to the end of the episode."""
+    venv = VecNormalize(DummyVecEnv([lambda: Monitor(gym.make(PUSH))]), training=False)
+    model = SAC(
+        "MlpPolicy", venv, learning_starts=50, seed=0, device="cpu", train_freq=8, n_steps=3, policy_kwargs={**SMALL}
+    )
+    apart = []
+
+    class Peeks(unstuck.UnstuckCallback):
+        def _on_step(self):
+            going_on = super()._on_step()
+            if self.live is not None and self.n_calls % 100 == 0:
+                buffer, places = self.model.replay_buffer, np.arange(90)
+                seen = [buffer.observations[:100, 0], buffer.next_observations[:100, 0]]
+                before, after = (self.live._observe(obs) for obs in seen)
+                actions = self.model.policy.unscale_action(buffer.actions[:100, 0])
+                ended = (buffer.dones * (1 - buffer.timeouts))[:100, 0] > 0
+                one = self.live.guide.reward(Steps(before, after, actions, ended), self.live.now)
+                one = one / np.sqrt(venv.ret_rms.var + venv.epsilon)
+                expected = []
+                for place in places:
+                    stops = [k for k in range(3) if buffer.dones[place + k, 0]]
+                    expected.append(sum(0.99**k * one[place + k] for k in range(1 + min([*stops, 2]))))
+                plain = type(buffer)._get_samples(buffer, places, env=venv).rewards
+                guided = buffer._get_samples(places, env=venv).rewards
+                np.testing.assert_allclose((guided - plain).numpy()[:, 0], expected, atol=1e-4)
+                apart.append(np.abs(expected).max())
+            return going_on
+
+    watch = Peeks(
+        "scripted", tmp_path / "runs", patience=600, guided=1000, config=QUICK, coach=scripted_model(reply(PUSH))
+    )
+    model.learn(2_500, callback=watch)
+    assert len(apart) > 5
+    assert apart[0] > 0
+    assert "_get_samples" not in vars(model.replay_buffer)
 
 
 def test_what_cannot_be_helped_is_said(tmp_path, capsys):

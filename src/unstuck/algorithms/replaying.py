@@ -143,8 +143,8 @@ def memory_note(agent: Agent, space: spaces.Space, config: TrainConfig) -> str:
 
 
 def _buffer(space: spaces.Space, n_steps: int, gamma: float) -> tuple[type, dict[str, Any]]:
-    """The class of a replay buffer, and its arguments: of returns over so many steps, where the library has them (not of
-    dictionaries)."""
+    """The class of a replay buffer, and its arguments: of returns over so many steps, where the library has them (not
+    of dictionaries)."""
     if hasattr(space, "spaces"):
         return guided(DictReplayBuffer), {}
     if n_steps == 1:

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from unstuck.errors import GuidanceError
 from unstuck.guide.assembly import Guide
 from unstuck.guide.base import Steps, Suggestions
 from unstuck.guide.on_policy import ImitationLoss
-from unstuck.guide.replay import reward_unit, rewarded
+from unstuck.guide.replay import reward_unit, rewarded, rows_drawn, steps_ahead
 from unstuck.guide.sense import computing, imitating, stacked, terminated
 
 
@@ -140,14 +141,18 @@ class LiveOffPolicy(Live):
     def __init__(self, model: OffPolicyAlgorithm, guide: Guide):
         super().__init__(model, guide)
         self._draw: Callable[..., Any] = model.replay_buffer.sample  # type: ignore[union-attr]
+        self._gather: Callable[..., Any] = model.replay_buffer._get_samples  # type: ignore[union-attr]
         self._sample_action: Callable[..., Any] = model._sample_action
-        if self._rewarding:
+        if self._rewarding and isinstance(model.replay_buffer, NStepReplayBuffer):
+            model.replay_buffer._get_samples = self._returns  # type: ignore[method-assign]
+        elif self._rewarding:
             model.replay_buffer.sample = self._sample  # type: ignore[union-attr,method-assign]
         if self._acting:
             model._sample_action = self._choose  # type: ignore[method-assign]
 
     def detach(self) -> None:
-        vars(self.model.replay_buffer).pop("sample", None)
+        for name in ("sample", "_get_samples"):
+            vars(self.model.replay_buffer).pop(name, None)
         vars(self.model).pop("_sample_action", None)
 
     def _choose(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -160,6 +165,18 @@ class LiveOffPolicy(Live):
             return own, stored
         boxed = isinstance(self.model.action_space, spaces.Box)
         return taken, self.model.policy.scale_action(taken) if boxed else taken
+
+    def _returns(self, batch_inds: np.ndarray, env: Any = None) -> Any:
+        """A batch with returns of several steps, and in each of these steps rewards of now."""
+        buffer: Any = self.model.replay_buffer
+        rows, weights = steps_ahead(buffer, rows_drawn(buffer, batch_inds))
+        actions = buffer.actions[rows]
+        if isinstance(self.model.action_space, spaces.Box):
+            actions = self.model.policy.unscale_action(actions)
+        ended = buffer.dones[rows] * (1 - buffer.timeouts[rows]) > 0
+        before, after = self._observe(buffer.observations[rows]), self._observe(buffer.next_observations[rows])
+        samples = self._gather(batch_inds, env)
+        return rewarded(samples, self.guide, Steps(before, after, actions, ended), self.now, env, weights)
 
     def _sample(self, batch_size: int, env: Any = None) -> Any:
         """A batch with rewards of now: drawn raw, as parts know it, then normalised as the buffer does it."""

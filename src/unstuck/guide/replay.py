@@ -90,10 +90,7 @@ class _Guided:
             samples = super()._get_samples(batch_inds, env)  # type: ignore[misc]
             self.last = Batch(np.zeros((len(batch_inds), 0)), samples)
             return samples
-        # The class above draws which environment each row is of, as its first random numbers: draw the same.
-        before = np.random.get_state()
-        rows = batch_inds, np.random.randint(0, high=self.n_envs, size=len(batch_inds))  # type: ignore[attr-defined]
-        np.random.set_state(before)
+        rows = rows_drawn(self, batch_inds)
         samples = super()._get_samples(batch_inds, env)  # type: ignore[misc]
         if self._rewarded:
             samples = self._with_rewards(samples, rows, env)
@@ -126,6 +123,15 @@ class _Guided:
             terminated=(self.dones[rows] * (1 - cut)).astype(bool),  # type: ignore[attr-defined]
             next_obs=after,
         )
+
+
+def rows_drawn(buffer: Any, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(B,) places in a replay buffer, and (B,) the environment that its `_get_samples` is about to draw for each, as
+    its first random numbers; the random state stays as it is."""
+    before = np.random.get_state()
+    envs = np.random.randint(0, high=buffer.n_envs, size=len(places))
+    np.random.set_state(before)
+    return places, envs
 
 
 def steps_ahead(
