@@ -1,0 +1,68 @@
+"""What a user comes to who leaves the stuck agent alone and trains SAC afresh, with Stable-Baselines3's defaults.
+
+    python -m benchmarks.sac --env HalfCheetah-v5 --steps 100000 --seeds 1 2
+
+Nothing of Unstuck takes part. A line of JSON for each seed goes to standard output: deterministic and sampled return
+of ten episodes at the end, and every 10,000 steps the mean return of the last 20 training episodes. Half an hour for
+100,000 steps on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3 import SAC
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+
+EPISODES, FIRST_SEED, EVERY = 10, 10_000, 10_000
+
+
+class _Curve(BaseCallback):
+    def __init__(self) -> None:
+        super().__init__()
+        self.points: list[tuple[int, int]] = []
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps % EVERY == 0 and (held := self.model.ep_info_buffer):
+            self.points.append((self.num_timesteps, round(float(np.mean([e["r"] for e in list(held)[-20:]])))))
+        return True
+
+
+def run(env_id: str, seed: int, steps: int, threads: int = 1) -> dict[str, Any]:
+    """Train and score once."""
+    torch.set_num_threads(threads)
+    model, curve = SAC("MlpPolicy", gym.make(env_id), seed=seed, device="cpu"), _Curve()
+    begun = time.perf_counter()
+    model.learn(steps, callback=curve)
+    seconds = time.perf_counter() - begun
+    found: dict[str, Any] = {"seed": seed}
+    for name, sure in (("return", True), ("sampled", False)):
+        env = Monitor(gym.make(env_id))
+        env.reset(seed=FIRST_SEED)
+        returns, _ = evaluate_policy(model, env, EPISODES, deterministic=sure, return_episode_rewards=True)
+        found[name], found[f"{name}_std"] = round(float(np.mean(returns)), 2), round(float(np.std(returns)), 2)
+    return {**found, "curve": curve.points, "seconds": round(seconds)}
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", required=True)
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    arguments = parser.parse_args()
+    for seed in arguments.seeds:
+        found = run(arguments.env, seed, arguments.steps)
+        print(json.dumps({"env": arguments.env, "steps": arguments.steps, **found}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
