@@ -20,7 +20,7 @@ from unstuck.errors import AgentError, RunError
 from unstuck.guide.plan import Plan
 from unstuck.pipeline import open_run
 from unstuck.race import contest as contests
-from unstuck.race.competitors import competitor
+from unstuck.race.competitors import Patient, competitor
 from unstuck.race.contest import Contest
 from unstuck.race.entering import Signs, entries
 from unstuck.race.entry import Entry
@@ -39,7 +39,7 @@ from unstuck.stages.handover import hand_over
 from unstuck.stages.verify import verify
 from unstuck.suspended import Suspended
 from unstuck.treatments import States, quieter, sac
-from unstuck.treatments.another import CLIP, MOST, UPDATES
+from unstuck.treatments.another import CLIP, DUEL, MOST, NAMES, UPDATES
 
 Array = np.ndarray
 
@@ -164,7 +164,8 @@ class _Track(Track):
         return np.array([4096.0, 8192.0]), returns, np.array([4.0, 4.0])
 
     def train(self, racing, stop, episodes=None) -> None:  # type: ignore[no-untyped-def]
-        self.steps |= {entry.name: stop for entry in racing}
+        for entry in racing:
+            self.steps[entry.name] = entry.trained = max(stop, entry.trained)
 
     def show(self, title: str = "") -> None:
         pass
@@ -191,6 +192,55 @@ def test_it_goes_on_where_what_it_gained_leads_above_the_others(
     contest = Contest(track, [base], [late], Rungs(entered=2, first=10_240, episodes=2), trunk_first=False)
     assert contest.try_late(base, [late]).name == goes_on
     assert track.steps == {"sac": 12_288}, "it is judged early, not after a quarter of the budget"
+
+
+@pytest.mark.parametrize(
+    ("levels", "budget", "goes_on", "steps"),
+    [
+        ((600.0, 900.0), 500_000, "sac+guidance", 24_576),
+        ((900.0, 600.0), 500_000, "sac", 24_576),
+        ((-200.0, -220.0), 500_000, "transplant", 24_576),
+        ((600.0, 900.0), 100_000, "sac", 12_288),  # no room for two: the first that leads somewhere
+    ],
+)
+def test_where_there_is_room_the_better_of_two_goes_on(
+    levels: tuple[float, float], budget: int, goes_on: str, steps: int
+) -> None:
+    names = ("sac", "sac+guidance")
+    curves = {name: Curve(name, steps, level, 50.0) for name, level in zip(names, levels, strict=True)}
+    curves["transplant"] = Curve("transplant", 10_000, 750.0, 5.0, 0.0, 0.001)
+    track = _Track(curves, -250.0)
+    track.budget, track.total, track.reserve = budget, 300_000, Reserve(10_000, (1.0,), 0, 1000)
+    base, *late = (Entry(competitor(name), Plan(), None) for name in ("transplant", *names))
+    contest = Contest(track, [base], late, Rungs(entered=2, first=10_240, episodes=2), trunk_first=False)
+    winner = contest.try_late(base, late)
+    assert winner.name == goes_on
+    assert set(track.steps.values()) == {steps}
+    assert len(track.steps) == (2 if budget >= DUEL else 1)
+    if winner is not base:
+        loser = next(e for e in late if e is not winner)
+        assert loser.rank.status == "dropped"
+        assert ("heading for" in loser.rank.note) == (budget >= DUEL)
+
+
+def test_a_second_one_enters_where_there_is_room_and_nobody_has_terms() -> None:
+    def quick(**more: object) -> list[str]:
+        signs = replace(Signs("stuck", budget=DUEL, long=True, replays=True), **more)  # type: ignore[arg-type]
+        return [c.name for c in entries(signs) if c.quick]
+
+    assert quick() == ["sac", "sac-again"]
+    assert quick(budget=100_000) == ["sac"]
+    assert quick(guidances=1, terms=True) == ["sac", "sac+guidance"]
+    assert quick(replays=False) == []
+
+
+def test_a_second_one_begins_with_other_weights(pendulum: tuple[Agent, States, spaces.Space, spaces.Space]) -> None:
+    agent, states, seen, acts = pendulum
+    first, again = (competitor(name).prepare(Patient(agent, states, seen, acts, seed=1)) for name in NAMES)
+    assert first.hyperparameters == again.hyperparameters
+    weights = [a.state_dict["actor.mu.weight"].numpy() for a in (first, again)]
+    assert not np.array_equal(*weights)
+    assert competitor("sac").train(TrainConfig()) == competitor("sac-again").train(TrainConfig())
 
 
 def test_there_is_room_for_it_on_a_short_budget_beside_what_is_guided() -> None:

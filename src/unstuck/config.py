@@ -297,8 +297,8 @@ class EvaluateConfig(_Config):
 
 
 TREATMENTS = (
-    "continue", "transplant", "small-batches", "shrink-and-perturb", "afresh", "sac", "thaw", "short-episodes",
-    "guidance",
+    "continue", "transplant", "small-batches", "shrink-and-perturb", "afresh", "sac", "sac-again", "thaw",
+    "short-episodes", "guidance",
 )  # fmt: skip
 """What may be done to an agent in a race."""
 
@@ -310,9 +310,9 @@ class RaceConfig(_Config):
     """No race: one training by the method `unstuck`."""
     treatments: tuple[str, ...] = ()
     """Who races, in the order of what they promise: continue (plain PPO, in every race), transplant, small-batches,
-    shrink-and-perturb, afresh, sac (begun again with SAC), thaw, short-episodes, guidance; several together as
-    transplant+guidance. Default: by what the diagnosis says and the coach would try. A single one is trained without a
-    contest."""
+    shrink-and-perturb, afresh, sac (begun again with SAC), sac-again (the same with other random numbers), thaw,
+    short-episodes, guidance; several together as transplant+guidance. Default: by what the diagnosis says and the coach
+    would try. A single one is trained without a contest."""
     mode: Literal["deterministic", "sampled"] = "deterministic"
     """How the agent will be run, and is compared."""
     explore: float = Field(default=0.3, gt=0, lt=1)
@@ -329,9 +329,9 @@ class RaceConfig(_Config):
     ray_address: str | None = None
     """Of the cluster; auto: the one that this machine belongs to. Default: RAY_ADDRESS, else one of this machine."""
 
-    def names(self, treatment: str) -> bool:
-        """Whether it is asked for, alone or with others."""
-        return any(treatment in name.split("+") for name in self.treatments)
+    def names(self, *treatments: str) -> bool:
+        """Whether one of these is asked for, alone or with others."""
+        return any(not set(treatments).isdisjoint(name.split("+")) for name in self.treatments)
 
     @model_serializer(mode="wrap")
     def _as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from unstuck.errors import EnvironmentFaultError
 from unstuck.methods import METHODS, SMALL_BATCH
 from unstuck.run import Run
 from unstuck.tasks.guarded import Place, guarded
-from unstuck.treatments.another import MOST, UPDATES, is_offered
+from unstuck.treatments.another import MOST, NAMES, UPDATES, is_offered
 from unstuck.treatments.transplant import BATCH, passes_of_images
 from unstuck.workers import cores, one_thread
 from unstuck.workspace import Workspace
@@ -90,7 +90,7 @@ def _words(seconds: float) -> str:
 def may_replay(run: Run, space: Workspace) -> bool:
     """Whether SAC may take part in the run's race: it is named, or it can learn the task and is not ruled out."""
     if run.config.race.treatments:
-        return run.config.race.names("sac")
+        return run.config.race.names(*NAMES)
     return algorithm_of(space.agent).on_policy and is_offered(run.config.train.steps, *space.spaces)
 
 

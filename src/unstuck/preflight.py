@@ -73,8 +73,10 @@ def _is_advised(run: Run) -> bool:
 
 def check_begun_with_sac(run: Run) -> None:
     """Raises AgentError where SAC was asked to race on a task that it cannot learn here."""
+    from unstuck.treatments.another import NAMES
+
     config = run.config
-    if METHODS[config.train.method].race == () and config.race.names("sac"):
+    if METHODS[config.train.method].race == () and config.race.names(*NAMES):
         from unstuck.treatments import check_sac
         from unstuck.workspace import Workspace
 

@@ -27,6 +27,8 @@ from unstuck.treatments import States, afresh, sac, shrink_and_perturb, thaw, tr
 
 TRUNK = "continue"
 THAW = 0.3
+ANOTHER = 1_000_000
+"""Added to the seed of what begins once more with other random numbers."""
 AVERAGE = 0.05
 """Share of its training over which the weights of an agent of SAC are averaged."""
 
@@ -100,6 +102,11 @@ def _spaces(patient: Patient) -> tuple[spaces.Space, spaces.Space]:
     return patient.observation_space, patient.action_space
 
 
+_REPLAYED: Mapping[str, Any] = {
+    "plan": {"short_episodes": 0},  # what it replays of cut ones says nothing of how they go on
+    "replay": {"anew": True, "average": AVERAGE},
+    "needs_states": True, "remembers": True, "late": True, "quick": True,
+}  # fmt: skip
 _KNOWN = (
     Treatment(TRUNK, "plain PPO goes on: an agent that is on its way needs nothing else"),
     Treatment(
@@ -130,12 +137,13 @@ _KNOWN = (
         "sac",
         "an algorithm that learns from all that it has seen, again and again, needs a fraction of PPO's steps",
         prepare=lambda p: sac(p.agent, p.states, *_spaces(p), seed=p.seed, steps=p.steps, fails=p.fails),
-        plan={"short_episodes": 0},  # what it replays of cut ones says nothing of how they go on
-        replay={"anew": True, "average": AVERAGE},
-        needs_states=True,
-        remembers=True,
-        late=True,
-        quick=True,
+        **_REPLAYED,
+    ),
+    Treatment(
+        "sac-again",
+        "of two that begin with nothing one may end in a rut: once more, with other random numbers",
+        prepare=lambda p: sac(p.agent, p.states, *_spaces(p), seed=p.seed + ANOTHER, steps=p.steps, fails=p.fails),
+        **_REPLAYED,
     ),
     Treatment(
         "thaw",
@@ -187,7 +195,10 @@ class Competitor:
     @property
     def noisy(self) -> bool:
         """Whether it explores with other noise than the agent."""
-        return any(t.name in ("transplant", "shrink-and-perturb", "afresh", "sac", "thaw") for t in self.treatments)
+        return any(
+            t.name in ("transplant", "shrink-and-perturb", "afresh", "sac", "sac-again", "thaw")
+            for t in self.treatments
+        )
 
     @property
     def imitates(self) -> bool:

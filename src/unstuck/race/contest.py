@@ -10,6 +10,7 @@ from unstuck.race.entry import Entry
 from unstuck.race.feedback import ROOM, Feedback
 from unstuck.race.schedule import FEWEST, TIMES_SHORTEST, Rungs, climbs, plan_rungs
 from unstuck.race.track import Track
+from unstuck.treatments.another import DUEL
 
 SHORTEST = 16_000
 """Environment steps below which a first rung says little: the critic's warm-up takes 6000 of them."""
@@ -22,8 +23,9 @@ FEW = 2
 from the bottom: those need the steps."""
 PATIENCE = 0.25
 """Share of the budget for which each of them is trained before it is judged."""
-QUICK = 12_000
-"""Environment steps for which what is quick is trained before it is judged."""
+QUICK, TRIED = 12_000, 2
+"""Environment steps for which what is quick is trained before it is judged; and how many times that, where two of it
+are compared."""
 ROOMY = 400
 """Episodes for which a budget must be worth, so that what begins from the bottom has time enough whatever was tried
 before it."""
@@ -205,7 +207,7 @@ class Contest:
                 entry.out(f"not tried: {moving.name} is on its way without it")
             track.show("nothing begins from the bottom")
             return base
-        heading = track.heading(base)
+        heading, late = track.heading(base), self._duelled(late)
         for number, entry in enumerate(late):
             quick = entry.competitor.quick
             if (steps := self._patience(quick)) < track.quantum:
@@ -223,6 +225,19 @@ class Contest:
             entry.out(f"{at_best}heading for {reach:.4g}, {base.name} for {heading:.4g}")
             track.show("from the bottom")
         return base
+
+    def _duelled(self, late: Sequence[Entry]) -> Sequence[Entry]:
+        """What is quick shows early how far it comes, and of two that begin with nothing one may end in a rut: where
+        the budget has room for it, the first two are trained side by side, and only the better is tried."""
+        track, steps = self.track, self.track.at_least(TRIED * QUICK)
+        pair = [e for e in late if e.competitor.quick and not e.points][:2]
+        if len(pair) < 2 or track.budget < DUEL or track.room < 2 * steps:
+            return late
+        track.train(pair, steps)
+        best, other = sorted(pair, key=track.reach, reverse=True)
+        other.out(f"heading for {track.reach(other):.4g}, {best.name} for {track.reach(best):.4g}")
+        track.show("two from the bottom")
+        return [e for e in late if e is not other]
 
 
 def lay_out(track: Track, early: int, late: bool, few: int | None = FEW) -> Rungs:

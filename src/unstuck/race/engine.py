@@ -30,6 +30,7 @@ from unstuck.race.track import Track
 from unstuck.results import Rank
 from unstuck.stages.explain import chosen_explainer
 from unstuck.treatments import check_sac
+from unstuck.treatments.another import NAMES
 from unstuck.views import View, views_of
 
 STATES_SHARE, MOST_STATES = 0.04, 12_000
@@ -81,7 +82,7 @@ class Race:
         track, opinions = self.track, len(self.guidances)
         if track.config.treatments:
             competitors = named(track.config.treatments, opinions)
-            if track.config.names("sac"):
+            if track.config.names(*NAMES):
                 check_sac(track.run.agent_path, *track.space.spaces)
         else:
             signs = signs_of(track.space, self.guidances, track.budget, long=track.long)

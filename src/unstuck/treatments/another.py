@@ -26,9 +26,13 @@ SETTINGS: Mapping[str, float | int | str] = {
 MOST, UPDATES = 2.0, 200_000
 """Gradient steps for each environment step at most, and about how many in all: those of a long training are fewer for
 each step, so that it takes minutes."""
+NAMES = ("sac", "sac-again")
+"""As treatments of a race."""
 REPLAYED = 600_000
 """Environment steps of a budget up to which a race tries it unasked: of a longer one so few gradient steps are too few
 for each step."""
+DUEL = 240_000
+"""Environment steps of a budget from which on there is room for two of it, of which the better goes on."""
 STEPS_WHERE_FAILING = 3
 """Environment steps of a return where failing ends episodes; elsewhere one (docs/race.md)."""
 CLIP = 1e6
