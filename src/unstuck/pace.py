@@ -16,7 +16,7 @@ from unstuck.errors import EnvironmentFaultError
 from unstuck.methods import METHODS, SMALL_BATCH
 from unstuck.run import Run
 from unstuck.tasks.guarded import Place, guarded
-from unstuck.treatments.another import MOST, NAMES, UPDATES, is_offered
+from unstuck.treatments.another import EARLY, MOST, NAMES, UPDATES, is_offered
 from unstuck.treatments.transplant import BATCH, passes_of_images
 from unstuck.workers import cores, one_thread
 from unstuck.workspace import Workspace
@@ -50,7 +50,7 @@ def announcement(run: Run) -> str:
         pace = None  # what is wrong with it is told where it matters, with the episode and the step
     long = "" if pace is None else f"; about {_words(pace * _chain(config, spec.race == (), control))} here"
     if long and spec.race == () and may_replay(run, space):
-        updates = min(UPDATES, MOST * ALONE * config.steps) * len(config.seeds)
+        updates = min(UPDATES + MOST * EARLY[0], MOST * ALONE * config.steps) * len(config.seeds)
         long += f", {_words(updates * GRADIENT_STEP)} more if it is begun again with SAC"
     if long and spec.race == () and (fitting := seconds_of_transplant(run, space)) > TOLD:
         long += f", {_words(fitting)} more if it is transplanted"

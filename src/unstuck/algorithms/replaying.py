@@ -189,6 +189,7 @@ class ReplayTrainer(SB3Trainer):
         except (ValueError, TypeError, AssertionError) as error:
             raise AgentError(f"{agent.path}: {agent.algorithm} cannot go on with it here ({error}).") from error
         load_weights(model.policy, agent)
+        self._gradient_steps = gradient
         model.anew, model.n_steps = settings.anew, more.get("n_steps", 1)
         super().__init__(model, agent, training)
         self.optimisers = algorithm.optimisers()
@@ -240,6 +241,8 @@ class ReplayTrainer(SB3Trainer):
     def callbacks(self) -> list[BaseCallback]:
         actor = getattr(self.model.policy, "actor", None)
         found: list[BaseCallback] = [_CriticFirst(actor, self._critic_until)] if actor is not None else []
+        if (early := self.training.config.replay.early) is not None:
+            found.append(_MoreAtFirst(self.training.begun + early[0], early[1], self._gradient_steps))
         return [*found, self._averaging] if self._averaging is not None else found
 
     def signals(self) -> dict[str, float | None]:
@@ -297,6 +300,27 @@ def _restore_buffer(buffer: Any, state: Mapping[str, Any]) -> None:
             mine = getattr(buffer, name)[key] if key else getattr(buffer, name)
             mine[: len(array)] = array
     buffer.pos, buffer.full = state["pos"], state["full"]
+
+
+class _MoreAtFirst(BaseCallback):
+    """More gradient steps in each update for a while.
+
+    Args:
+        until: environment steps of the training.
+        first: gradient steps up to there, at least.
+        later: from there on.
+    """
+
+    def __init__(self, until: int, first: int, later: int):
+        super().__init__()
+        self._until, self._first, self._later = until, first, later
+
+    def _on_rollout_start(self) -> None:
+        more = self.model.num_timesteps < self._until
+        self.model.gradient_steps = max(self._first, self._later) if more else self._later  # type: ignore[attr-defined]
+
+    def _on_step(self) -> bool:
+        return True
 
 
 class _CriticFirst(BaseCallback):

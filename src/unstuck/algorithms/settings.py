@@ -21,6 +21,9 @@ class ReplaySettings(BaseModel):
     """Environment steps between two updates."""
     gradient_steps: int | None = Field(default=None, ge=1)
     """Gradient steps in each update."""
+    early: tuple[int, int] | None = None
+    """(N, G): in the first N environment steps of the training at least G gradient steps in each update. What is learnt
+    of few transitions can be learnt by many steps. Not set: as many as later."""
     buffer_size: int | None = Field(default=None, ge=1)
     """Transitions that are kept at most."""
     learning_starts: int = Field(default=1_000, ge=1)

@@ -24,6 +24,7 @@ from unstuck.errors import RunError
 from unstuck.guide.plan import Plan
 from unstuck.methods import SHORT, SMALL_BATCH
 from unstuck.treatments import States, afresh, sac, shrink_and_perturb, thaw, transplant
+from unstuck.treatments.another import EARLY
 
 TRUNK = "continue"
 THAW = 0.3
@@ -104,7 +105,7 @@ def _spaces(patient: Patient) -> tuple[spaces.Space, spaces.Space]:
 
 _REPLAYED: Mapping[str, Any] = {
     "plan": {"short_episodes": 0},  # what it replays of cut ones says nothing of how they go on
-    "replay": {"anew": True, "average": AVERAGE},
+    "replay": {"anew": True, "average": AVERAGE, "early": EARLY},
     "needs_states": True, "remembers": True, "late": True, "quick": True,
 }  # fmt: skip
 _KNOWN = (

@@ -26,6 +26,9 @@ SETTINGS: Mapping[str, float | int | str] = {
 MOST, UPDATES = 2.0, 200_000
 """Gradient steps for each environment step at most, and about how many in all: those of a long training are fewer for
 each step, so that it takes minutes."""
+EARLY = (50_000, round(MOST * int(SETTINGS["train_freq"])))
+"""Environment steps at first for which they are not fewer, and gradient steps in each update: by what it comes to there
+it is judged (docs/race.md)."""
 NAMES = ("sac", "sac-again")
 """As treatments of a race."""
 REPLAYED = 600_000
