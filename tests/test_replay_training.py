@@ -245,13 +245,16 @@ def test_in_the_warm_up_it_acts_by_its_own_policy(runs, tmp_path):
 @pytest.mark.parametrize(("early", "updates"), [(None, 99), ((100, 6), 99 + 5 * 15), ((100, 1), 99), ((0, 6), 99)])
 def test_at_first_there_may_be_more_gradient_steps_in_each_update(early, updates, runs, tmp_path):
     """Updates every 4 steps after the first 40; of those up to step 100, 15 begin before it."""
-    more = {"gradient_steps": 1, "early": early, "total": 436}
-    whole = learner(runs("SAC"), tmp_path / "a", **more)
+    agent = load_agent(runs("SAC").agent_path)
+    agent = replace(agent, hyperparameters={**agent.hyperparameters, "train_freq": 4, "gradient_steps": 1, "n_envs": 2})
+    more = {"early": early, "total": 436}
+    whole = learner(runs("SAC"), tmp_path / "a", agent=agent, **more)
     whole.learn(0)
     assert whole.model._n_updates == updates
-    first = learner(runs("SAC"), tmp_path / "b", stop=80, **more)
+    first = learner(runs("SAC"), tmp_path / "b", stop=80, agent=agent, **more)
     first.learn(0)
-    second = learner(runs("SAC"), tmp_path / "c", resume=first.suspend(tmp_path / "s.pt"), **more)
+    agent = load_agent(tmp_path / "b" / "agent.zip")
+    second = learner(runs("SAC"), tmp_path / "c", resume=first.suspend(tmp_path / "s.pt"), agent=agent, **more)
     second.learn(0)
     assert second.model._n_updates == updates, "of the whole, also where it was suspended in between"
 

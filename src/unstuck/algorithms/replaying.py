@@ -319,6 +319,9 @@ class _MoreAtFirst(BaseCallback):
         more = self.model.num_timesteps < self._until
         self.model.gradient_steps = max(self._first, self._later) if more else self._later  # type: ignore[attr-defined]
 
+    def _on_training_end(self) -> None:
+        self.model.gradient_steps = self._later  # type: ignore[attr-defined]  # what a zip says of it
+
     def _on_step(self) -> bool:
         return True
 
