@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from stable_baselines3 import DQN
 
 import unstuck
 from unstuck.cli import _apart, main
@@ -106,6 +107,18 @@ def test_the_budget_that_is_named_is_enough(agent, tmp_path, steps, rounds, veri
         check(steps, "a")
     enough = int(re.search(r"Raise --steps to ([\d,]+)", str(caught.value)).group(1).replace(",", ""))
     check(enough, "b")
+
+
+def test_who_learns_by_replay_needs_no_rollout(agent, tmp_path):
+    """3,000 steps leave 800 for training: too few for a rollout of PPO's, many updates of DQN's."""
+    settings = {"train": TrainConfig(steps=3_000)}
+    with pytest.raises(RunError, match=r"--train\.n-steps"):
+        preflight(run_of(agent, tmp_path / "a", **settings))
+    dqn = str(save_stuck_agent(tmp_path / "dqn.zip", CORRIDOR, algorithm=DQN))
+    preflight(run_of(dqn, tmp_path / "b", **settings))
+    given = VerifyConfig(max_steps=5_000)
+    with pytest.raises(RunError, match=r"or --verify\.max-steps\.$"):
+        preflight(run_of(dqn, tmp_path / "c", verify=given, **settings))
 
 
 def test_missing_packages_are_named(agent, tmp_path, monkeypatch):

@@ -25,8 +25,8 @@ WATCHED, MOST_STEPS = 0.25, 1000
 """Seconds, and environment steps, for which one environment is watched; random actions, which nothing learns from."""
 CONVOLVED = 3
 """Passes through convolutions that are timed."""
-GRADIENT_STEP = 0.001
-"""Seconds of one of SAC's, about."""
+GRADIENT_STEP = 0.0015
+"""Seconds of one of SAC's, with the steps of the environment and the sampling for it, about."""
 TOLD = 20
 """Seconds from which what a transplant takes is said."""
 ALONE = 0.6

@@ -190,10 +190,14 @@ def check_budget(run: Run) -> None:
     Raises:
         RunError: says what takes how much.
     """
+    from unstuck.algorithms import algorithm_of
+    from unstuck.workspace import Workspace
+
     config, train = run.config, run.config.train
     if not METHODS[train.method].explained:
         return
-    rollout, share = train.n_envs * train.n_steps, train.steps // train.rounds
+    space, share = Workspace(run), train.steps // train.rounds
+    rollout, replays = space.quantum, not algorithm_of(space.agent).on_policy
     verifies = config.verify.enabled and METHODS[train.method].plan(None, Setting()).verified
     caps = {"collect": config.collect.max_steps, "explain": _explain_steps(config)}
     caps["verify"] = config.verify.max_steps if verifies else 0
@@ -205,8 +209,10 @@ def check_budget(run: Run) -> None:
         of = f"each of {train.rounds} rounds may take {share:,} of them, of which" if train.rounds > 1 else "of these"
         taken = " and ".join(f"{name} may take {n:,}" for name, n in caps.items() if n)
         enough = _enough(run, caps, rollout)
+        lower = "--collect.max-steps or --verify.max-steps"
+        if not replays:
+            lower = "--collect.max-steps, --verify.max-steps, --train.n-envs or --train.n-steps"
         raise RunError(
             f"--train.steps {train.steps:,} is too little: {of} {taken}, and one rollout of training takes "
-            f"{rollout:,}. Raise --steps to {enough:,} or more, or lower --collect.max-steps, --verify.max-steps, "
-            "--train.n-envs or --train.n-steps."
+            f"{rollout:,}. Raise --steps to {enough:,} or more, or lower {lower}."
         )
