@@ -197,7 +197,7 @@ def test_it_goes_on_where_what_it_gained_leads_above_the_others(
 @pytest.mark.parametrize(
     ("levels", "budget", "goes_on", "steps"),
     [
-        ((600.0, 900.0), 500_000, "sac+guidance", 24_576),
+        ((600.0, 900.0), 500_000, "sac-again", 24_576),
         ((900.0, 600.0), 500_000, "sac", 24_576),
         ((-200.0, -220.0), 500_000, "transplant", 24_576),
         ((600.0, 900.0), 100_000, "sac", 12_288),  # no room for two: the first that leads somewhere
@@ -206,7 +206,7 @@ def test_it_goes_on_where_what_it_gained_leads_above_the_others(
 def test_where_there_is_room_the_better_of_two_goes_on(
     levels: tuple[float, float], budget: int, goes_on: str, steps: int
 ) -> None:
-    names = ("sac", "sac+guidance")
+    names = ("sac", "sac-again")
     curves = {name: Curve(name, steps, level, 50.0) for name, level in zip(names, levels, strict=True)}
     curves["transplant"] = Curve("transplant", 10_000, 750.0, 5.0, 0.0, 0.001)
     track = _Track(curves, -250.0)
@@ -223,14 +223,14 @@ def test_where_there_is_room_the_better_of_two_goes_on(
         assert ("heading for" in loser.rank.note) == (budget >= DUEL)
 
 
-def test_a_second_one_enters_where_there_is_room_and_nobody_has_terms() -> None:
+def test_a_second_one_enters_where_there_is_room() -> None:
     def quick(**more: object) -> list[str]:
         signs = replace(Signs("stuck", budget=DUEL, long=True, replays=True), **more)  # type: ignore[arg-type]
         return [c.name for c in entries(signs) if c.quick]
 
     assert quick() == ["sac", "sac-again"]
     assert quick(budget=100_000) == ["sac"]
-    assert quick(guidances=1, terms=True) == ["sac", "sac+guidance"]
+    assert quick(guidances=1, terms=True) == ["sac", "sac-again", "sac+guidance"]
     assert quick(replays=False) == []
 
 

@@ -228,7 +228,7 @@ class Contest:
 
     def _duelled(self, late: Sequence[Entry]) -> Sequence[Entry]:
         """What is quick shows early how far it comes, and of two that begin with nothing one may end in a rut: where
-        the budget has room for it, the first two are trained side by side, and only the better is tried."""
+        the budget has room for it, a second one is trained beside the first, and only the better is tried."""
         track, steps = self.track, self.track.at_least(TRIED * QUICK)
         pair = [e for e in late if e.competitor.quick and not e.points][:2]
         if len(pair) < 2 or track.budget < DUEL or track.room < 2 * steps:

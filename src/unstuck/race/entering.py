@@ -111,16 +111,16 @@ def _promise(name: str, signs: Signs) -> float:
 def _late(signs: Signs, opinions: Sequence[str] = ()) -> list[str]:
     """What begins from the bottom, in the order in which it is tried.
 
-    SAC is tried under the coach's reward terms only if it leads nowhere without them (docs/race.md); or, where the
-    budget has room for two side by side, against it, in the place of a second one without them. Under his guidance
-    training afresh learns about twice as fast, so it comes first where the budget is long. Without a coach episodes
-    are cut, if the panel asks for that, which is a part of his guidance too. Else what the coach names first; else
-    training afresh comes first where the budget is twice what the agent was trained for, because with half of it that
-    is learnt again, and the rest goes beyond; or where the agent is far from a good one.
+    SAC is tried under the coach's reward terms only if it leads nowhere without them (docs/race.md), where the budget
+    has room for it in two tries. Under his guidance training afresh learns about twice as fast, so it comes first
+    where the budget is long. Without a coach episodes are cut, if the panel asks for that, which is a part of his
+    guidance too. Else what the coach names first; else training afresh comes first where the budget is twice what the
+    agent was trained for, because with half of it that is learnt again, and the rest goes beyond; or where the agent
+    is far from a good one.
     """
     kept = "transplant+shrink-and-perturb"
-    again = [f"sac+{o}" for o in opinions[:1] if signs.terms] or ["sac-again"][: signs.budget >= DUEL]
-    quick = ["sac", *again] if signs.replays else []
+    again = ["sac-again"] if signs.budget >= DUEL else []
+    quick = ["sac", *again, *(f"sac+{o}" for o in opinions[:1] if signs.terms)] if signs.replays else []
     if not signs.time_for_anew:
         return [*quick, kept]
     cut = ["short-episodes"] if "short-episodes" in signs.asked else []
