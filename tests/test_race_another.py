@@ -220,7 +220,7 @@ def test_where_there_is_room_the_better_of_two_goes_on(
     if winner is not base:
         loser = next(e for e in late if e is not winner)
         assert loser.rank.status == "dropped"
-        assert ("heading for" in loser.rank.note) == (budget >= DUEL)
+        assert ("returns 600 after as many steps" in loser.rank.note) == (budget >= DUEL)
 
 
 def test_a_second_one_enters_where_there_is_room() -> None:

@@ -234,8 +234,8 @@ class Contest:
         if len(pair) < 2 or track.budget < DUEL or track.room < 2 * steps:
             return late
         track.train(pair, steps)
-        best, other = sorted(pair, key=track.reach, reverse=True)
-        other.out(f"heading for {track.reach(other):.4g}, {best.name} for {track.reach(best):.4g}")
+        best, other = sorted(pair, key=track.shown, reverse=True)
+        other.out(f"returns {track.shown(other):.4g} after as many steps, {best.name} {track.shown(best):.4g}")
         track.show("two from the bottom")
         return [e for e in late if e is not other]
 

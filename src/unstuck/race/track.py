@@ -217,10 +217,17 @@ class Track:
         if not entry.competitor.quick:
             return optimistic(curve, self.total)
         means = self.training_curve(entry)[1]
-        if not len(means):
-            return curve.level
-        # What it returned last in training, with its noise, counts too: its most likely actions may be late to follow.
-        return drawn_out(float(means[0]), replace(curve, level=max(curve.level, float(means[-1]))), self.total)
+        return (
+            drawn_out(float(means[0]), replace(curve, level=self.shown(entry)), self.total)
+            if len(means)
+            else curve.level
+        )
+
+    def shown(self, entry: Entry) -> float:
+        """The return that a competitor has shown: in its latest evaluation, or, if that is higher, in its last episodes
+        in training, with its noise, because its most likely actions may be late to follow."""
+        means, level = self.training_curve(entry)[1], self.curve(entry).level
+        return max(level, float(means[-1])) if len(means) else level
 
     def training_curve(self, entry: Entry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(L,) steps, mean returns and numbers of its episodes in training."""
