@@ -37,9 +37,12 @@ RECIPE: dict[str, float] = {
 scale of rewards likewise (with running); falling: the learning rate falls to zero."""
 
 
-class _Curve(BaseCallback):
-    def __init__(self) -> None:
+class Curve(BaseCallback):
+    """Every so many steps the mean return of the last 20 training episodes."""
+
+    def __init__(self, every: int = EVERY) -> None:
         super().__init__()
+        self._every = every
         self.returns: list[float] = []
         self.points: list[tuple[int, int]] = []
 
@@ -48,7 +51,7 @@ class _Curve(BaseCallback):
         return True
 
     def _on_rollout_end(self) -> None:
-        if self.num_timesteps // EVERY > len(self.points) and self.returns:
+        if self.num_timesteps // self._every > len(self.points) and self.returns:
             self.points.append((self.num_timesteps, round(float(np.mean(self.returns[-20:])))))
 
 
@@ -68,7 +71,7 @@ def run(agent: Agent, env_id: str, seed: int, steps: int, recipe: dict[str, floa
         clip_range=recipe["clip_range"],
         gae_lambda=recipe["gae_lambda"], ppo_class=FastPPO, **whole,
     )  # fmt: skip
-    curve, begun = _Curve(), time.perf_counter()
+    curve, begun = Curve(), time.perf_counter()
     model.learn(steps, callback=curve)
     seconds = time.perf_counter() - begun
     returns = _score(model, env, env_id)

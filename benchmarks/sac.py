@@ -2,9 +2,9 @@
 
     python -m benchmarks.sac --env HalfCheetah-v5 --steps 100000 --seeds 1 2
 
-Nothing of Unstuck takes part. A line of JSON for each seed goes to standard output: deterministic and sampled return
-of ten episodes at the end, and every 10,000 steps the mean return of the last 20 training episodes. Half an hour for
-100,000 steps on one core.
+Nothing of Unstuck takes part in training. A line of JSON for each seed goes to standard output: deterministic and
+sampled return of ten episodes at the end, and every 10,000 steps the mean return of the last 20 training episodes.
+Half an hour for 100,000 steps on one core.
 """
 
 from __future__ import annotations
@@ -17,29 +17,17 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from benchmarks.afresh import EPISODES, FIRST_SEED, Curve
 from stable_baselines3 import SAC
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
-EPISODES, FIRST_SEED, EVERY = 10, 10_000, 10_000
+EVERY = 10_000
 
 
-class _Curve(BaseCallback):
-    def __init__(self) -> None:
-        super().__init__()
-        self.points: list[tuple[int, int]] = []
-
-    def _on_step(self) -> bool:
-        if self.num_timesteps % EVERY == 0 and (held := self.model.ep_info_buffer):
-            self.points.append((self.num_timesteps, round(float(np.mean([e["r"] for e in list(held)[-20:]])))))
-        return True
-
-
-def run(env_id: str, seed: int, steps: int, threads: int = 1) -> dict[str, Any]:
+def run(env_id: str, seed: int, steps: int) -> dict[str, Any]:
     """Train and score once."""
-    torch.set_num_threads(threads)
-    model, curve = SAC("MlpPolicy", gym.make(env_id), seed=seed, device="cpu"), _Curve()
+    model, curve = SAC("MlpPolicy", gym.make(env_id), seed=seed, device="cpu"), Curve(EVERY)
     begun = time.perf_counter()
     model.learn(steps, callback=curve)
     seconds = time.perf_counter() - begun
@@ -59,6 +47,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
     for seed in arguments.seeds:
         found = run(arguments.env, seed, arguments.steps)
         print(json.dumps({"env": arguments.env, "steps": arguments.steps, **found}), flush=True)

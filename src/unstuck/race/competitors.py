@@ -196,10 +196,7 @@ class Competitor:
     @property
     def noisy(self) -> bool:
         """Whether it explores with other noise than the agent."""
-        return any(
-            t.name in ("transplant", "shrink-and-perturb", "afresh", "sac", "sac-again", "thaw")
-            for t in self.treatments
-        )
+        return any(t.prepare is not None for t in self.treatments)
 
     @property
     def imitates(self) -> bool:

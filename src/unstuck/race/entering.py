@@ -111,12 +111,12 @@ def _promise(name: str, signs: Signs) -> float:
 def _late(signs: Signs, opinions: Sequence[str] = ()) -> list[str]:
     """What begins from the bottom, in the order in which it is tried.
 
-    SAC is tried under the coach's reward terms only if it leads nowhere without them (docs/race.md), where the budget
-    has room for it in two tries. Under his guidance training afresh learns about twice as fast, so it comes first
-    where the budget is long. Without a coach episodes are cut, if the panel asks for that, which is a part of his
-    guidance too. Else what the coach names first; else training afresh comes first where the budget is twice what the
-    agent was trained for, because with half of it that is learnt again, and the rest goes beyond; or where the agent
-    is far from a good one.
+    SAC is tried under the coach's reward terms only if it leads nowhere without them (docs/race.md); where the budget
+    has room for it, two are tried side by side. Under his guidance training afresh learns about twice as fast, so it
+    comes first where the budget is long. Without a coach episodes are cut, if the panel asks for that, which is a
+    part of his guidance too. Else what the coach names first; else training afresh comes first where the budget is
+    twice what the agent was trained for, because with half of it that is learnt again, and the rest goes beyond; or
+    where the agent is far from a good one.
     """
     kept = "transplant+shrink-and-perturb"
     again = ["sac-again"] if signs.budget >= DUEL else []

@@ -217,11 +217,8 @@ class Track:
         if not entry.competitor.quick:
             return optimistic(curve, self.total)
         means = self.training_curve(entry)[1]
-        return (
-            drawn_out(float(means[0]), replace(curve, level=self.shown(entry)), self.total)
-            if len(means)
-            else curve.level
-        )
+        first = float(means[0]) if len(means) else curve.level
+        return drawn_out(first, replace(curve, level=self.shown(entry)), self.total)
 
     def shown(self, entry: Entry) -> float:
         """The return that a competitor has shown: in its latest evaluation, or, if that is higher, in its last episodes
