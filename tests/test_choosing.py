@@ -12,7 +12,7 @@ from rich.console import Console
 import unstuck
 from test_handover import finished, points, scores
 from unstuck import race as racing
-from unstuck.choosing import LEAST, RACE_STEPS, REFINE, settled
+from unstuck.choosing import BULKY, LEAST, RACE_STEPS, REFINE, REPLAYED_STEPS, settled
 from unstuck.cli import main
 from unstuck.commands import stages
 from unstuck.config import RaceConfig, RunConfig, TrainConfig
@@ -43,8 +43,9 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"method": "race", "steps": 2_000}, True, False, "race", 2_000, (1,), ""),
         ({"steps": LEAST - 1}, True, False, "unstuck", LEAST - 1, (1, 2, 3), "race needs 100,000 steps"),
         ({"rounds": 2}, True, False, "unstuck", 100_000, (1, 2, 3), "rounds"),
-        ({}, False, False, "unstuck", 100_000, (1, 2, 3), "learn on-policy"),
-        ({"method": "race"}, False, False, "race", RACE_STEPS, (1,), ""),
+        ({}, False, False, "race", REPLAYED_STEPS, (1,), ""),
+        ({"method": "race"}, False, False, "race", REPLAYED_STEPS, (1,), ""),
+        ({"steps": LEAST - 1}, False, False, "unstuck", LEAST - 1, (1, 2, 3), "race needs 100,000 steps"),
         ({}, True, True, "unstuck", 100_000, (1, 2, 3), ""),
         ({"method": "race"}, True, True, "unstuck", 100_000, (1, 2, 3), ""),
         ({"method": "ppo"}, True, False, "ppo", 100_000, (1, 2, 3), ""),
@@ -59,6 +60,16 @@ def test_what_nobody_said_suits_the_agent_and_the_rest(
     assert (found.train.method, found.train.steps, found.train.seeds) == (method, steps, seeds)
     assert why in reason
     assert bool(why) == bool(reason)
+
+
+def test_several_replay_buffers_of_images_are_not_raced_unasked() -> None:
+    bulky = {"on_policy": False, "observed": BULKY}
+    found, reason = settled(RunConfig(), set(), **bulky)  # type: ignore[arg-type]
+    assert found.train.method == "unstuck"
+    assert "replay buffers" in reason
+    asked = RunConfig(train=TrainConfig(method="race"))
+    assert settled(asked, {"method"}, **bulky)[0].train.method == "race"  # type: ignore[arg-type]
+    assert settled(RunConfig(), set(), on_policy=True, observed=BULKY)[0].train.method == "race"
 
 
 def test_the_command_line_and_python_race_by_default(

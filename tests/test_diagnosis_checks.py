@@ -377,6 +377,10 @@ def test_a_task_that_is_not_the_one_of_training():
     assert "may not be the one" in found.meaning
     assert standing.as_in_training(returning(90, curve=was_better)).status == "ok"
     assert standing.as_in_training(returning(30)) is None
+    # What it returned on another task says nothing of how far it is from a good one here.
+    here = [standing.distance(returning(30, curve=held)).value for held in (was_better, None)]
+    assert here[0] == here[1]
+    assert standing.distance(returning(85, curve=was_better)).value > standing.distance(returning(85)).value
 
 
 def test_references_go_by_the_task_and_the_algorithm():

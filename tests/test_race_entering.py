@@ -59,6 +59,11 @@ def test_who_is_well_is_not_operated_on(verdict: str) -> None:
 
 def test_who_learns_by_replay_is_guided_or_begins_afresh() -> None:
     assert names(on_policy=False) == ["continue", "guidance", "afresh"]
+    far = {"on_policy": False, "replays": True}
+    assert names(**far) == ["continue", "sac", "guidance", "afresh"]
+    assert names(**far, terms=True, distance=0.2)[:3] == ["continue", "sac", "sac+guidance"]
+    assert names(**far, distance=0.6) == ["continue", "guidance", "sac", "afresh"]
+    assert names(**far, agent_steps=10**8) == ["continue", "sac", "guidance"]
 
 
 def test_what_begins_from_the_bottom_and_in_which_order() -> None:

@@ -63,6 +63,7 @@ class _Finals(Finals):
     def __init__(self, paired: dict[str, list[float]], other: dict[str, list[float]], shares: dict[str, float]) -> None:
         class _T:
             config, alone, left, episode = RaceConfig(treatments=("continue", "afresh")), False, 10**6, 10
+            trainer = "SAC"
 
         super().__init__(_T(), Entry(competitor("afresh"), Plan(), None), 1)  # type: ignore[arg-type]
         self.given, self.others, self.shares = paired, other, shares
@@ -98,6 +99,7 @@ def test_never_worse_in_the_other_mode(
     assert outcome.quiet.share == (0.3 if handed == "trunk" else 1.0)
     assert ("0.3 of its noise" in outcome.why) == (handed == "trunk")
     assert ("in sampled play" in outcome.why) == (handed != "finalist")
+    assert "plain SAC" in outcome.why
 
 
 @pytest.mark.parametrize("budget", [10_000, 24_000, 92_000, 500_000])

@@ -24,6 +24,8 @@ class Intake:
     agent: Agent
     notes: tuple[str, ...]
     """What a user should know of it: what stands in for an old id, what was not read from the files."""
+    observed: int
+    """Bytes of an observation."""
 
     @property
     def files(self) -> dict[str, Path]:
@@ -45,6 +47,7 @@ def take_in(config: RunConfig) -> Intake:
     from unstuck import tasks
     from unstuck.agents import load_agent
     from unstuck.tasks.atari import notes_on
+    from unstuck.tasks.beside import bytes_of, seen_space
     from unstuck.tasks.ids import make_fitting
 
     config, path, env_id, fetched = _here(config)
@@ -63,11 +66,12 @@ def take_in(config: RunConfig) -> Intake:
         _check(agent, found.env, found.env_id)
         tasks.describer_for(found.env, card=task.card)
         memory = _memory(agent, found.env.observation_space, config)
+        observed = bytes_of(seen_space(found.env.observation_space))
     finally:
         found.env.close()
     task = task.model_copy(update={"env": found.env_id, "env_kwargs": found.env_kwargs})
     notes = tuple(filter(None, [fetched, found.note, *agent.notes, *notes_on(task.env, task.env_kwargs), memory]))
-    return Intake(config.model_copy(update={"task": task}), agent, notes)
+    return Intake(config.model_copy(update={"task": task}), agent, notes, observed)
 
 
 def _memory(agent: Agent, space: Any, config: RunConfig) -> str:

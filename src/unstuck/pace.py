@@ -91,7 +91,7 @@ def may_replay(run: Run, space: Workspace) -> bool:
     """Whether SAC may take part in the run's race: it is named, or it can learn the task and is not ruled out."""
     if run.config.race.treatments:
         return run.config.race.names(*NAMES)
-    return algorithm_of(space.agent).on_policy and is_offered(run.config.train.steps, *space.spaces)
+    return is_offered(run.config.train.steps, *space.spaces)
 
 
 @one_thread()

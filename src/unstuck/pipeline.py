@@ -64,7 +64,8 @@ def open_run(
     if named is None:
         config = without_race(taken.config)
     else:
-        config, why = settled(taken.config, named, on_policy=algorithm_of(taken.agent).on_policy)
+        on_policy = algorithm_of(taken.agent).on_policy
+        config, why = settled(taken.config, named, on_policy=on_policy, observed=taken.observed)
         if why:
             say(f"one training, no race: {why}")
     folder = Path(root) if root else default_folder(taken.agent.path, taken.config.task.env)

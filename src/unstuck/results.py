@@ -300,7 +300,9 @@ class RaceVerdict(_Result):
     """What a race hands over in the end, and why: RUN/train/ARM/SEED/race.json, and part of RUN/verdict.json."""
 
     handed: Literal["finalist", "trunk", "original"]
-    """The winner of the race; plain PPO as far as it was trained; or the agent as it was given."""
+    """The winner of the race; plain PPO (`trainer`) as far as it was trained; or the agent as it was given."""
+    trainer: str = "PPO"
+    """The algorithm of the trunk."""
     name: str
     """The competitor that was handed over, or `original`."""
     finalist: str

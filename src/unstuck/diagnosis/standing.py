@@ -163,13 +163,13 @@ def _percent(x: Interval) -> str:
 
 def distance(evidence: Evidence) -> Finding | None:
     """How far the agent is from what is known to be reachable. The better of its two modes counts; a few episodes tell
-    little, so it is averaged with the last evaluations in its training, where these are known."""
+    little, so it is averaged with the last evaluations in its training, where these are known, and are of this task."""
     modes = [r for r in (evidence.returns(True), evidence.returns(False)) if len(r)]
     if not modes:
         return None
     best, reference = max(modes, key=lambda r: float(r.mean())), evidence.reference
     here = float(best.mean())
-    recent = _recent(evidence)
+    recent = None if (same := as_in_training(evidence)) is not None and same.status == "note" else _recent(evidence)
     value = here if recent is None else (here + recent) / 2
     if reference is None:
         return Finding(

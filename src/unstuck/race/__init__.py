@@ -91,7 +91,7 @@ def _leave(track: Track, outcome: Outcome, job: Job, folder: Path) -> None:
     trained = {"finalist": outcome.finalist, "trunk": trunk, "original": 0}[handed]
     RaceVerdict(
         handed=handed, name=_name(outcome) if handed != "original" else "original", finalist=winner.name,
-        why=outcome.why, mode=track.config.mode, level=track.config.level, noise=quiet.share,
+        trainer=track.trainer, why=outcome.why, mode=track.config.mode, level=track.config.level, noise=quiet.share,
         returns={k: tuple(v) for k, v in outcome.returns.items()},
         other={k: tuple(v) for k, v in outcome.other.items()}, seeds=outcome.seeds,
         over_original=outcome.over, over_trunk=outcome.over_trunk,

@@ -19,6 +19,7 @@ from unstuck.errors import RunError
 from unstuck.guidance import Guidance
 from unstuck.guide.plan import Plan
 from unstuck.race import screen as screening
+from unstuck.race.competitors import TRUNK
 from unstuck.race.contest import contest
 from unstuck.race.entering import entries, named, signs_of, usable
 from unstuck.race.entry import Entry
@@ -93,7 +94,8 @@ class Race:
         found = []
         for one in competitors:
             guidance, plan = self.guidances[one.opinion] if one.guided else (None, Plan())
-            reason = "; ".join(part for part in (one.reason, self._screened(guidance, plan)) if part)
+            known = one.reason.replace("PPO", track.trainer) if one.name == TRUNK else one.reason
+            reason = "; ".join(part for part in (known, self._screened(guidance, plan)) if part)
             found.append(Entry(one, one.plan(plan), guidance, rank=Rank(name=one.name, reason=reason)))
         return found
 
@@ -108,13 +110,17 @@ class Race:
     def _views(self) -> list[View]:
         return views_of(self.track.space.episodes, self.track.space.describer)
 
+    def _needs_states(self, entry: Entry) -> bool:
+        """An agent that learns by replay needs none to begin afresh, as its observations are left as they are."""
+        one = entry.competitor
+        return one.needs_states if algorithm_of(self.track.space.agent).on_policy else one.remembers
+
     def operate(self) -> None:
         """Gather states and fit the transplant, where anybody needs them; who would change nothing, or goes on from a
         transplant that does not do what the agent does, is out before it costs a step of training."""
         track = self.track
-        on_policy = algorithm_of(track.space.agent).on_policy
-        if not on_policy or not any(e.competitor.needs_states for e in track.entries):
-            return  # what begins anew with a replay buffer takes nothing of them
+        if not any(self._needs_states(e) for e in track.entries):
+            return
         steps = min(MOST_STATES, int(STATES_SHARE * track.budget))
         root, home, mark = str(track.run.root), str(track.home), track.mark("states", steps)
         track.spent["states"] = gather(root, home, track.seed, steps, mark)["taken"]

@@ -83,9 +83,15 @@ def entries(signs: Signs) -> list[Competitor]:
     if signs.well:
         return [competitor(name) for name in (TRUNK, *opinions[:1])]
     if not signs.on_policy:  # what treats an actor of PPO's kind is not for it
-        return [competitor(name) for name in (TRUNK, *opinions, *(n for n in _late(signs) if n == "afresh"))]
+        new = ["afresh"] if signs.time_for_anew else []
+        return _leading([TRUNK, *opinions, *_quick(signs, opinions), *new], signs)
     early = sorted(_early(signs, opinions), key=lambda name: -_promise(name, signs))
-    found = [competitor(name) for name in dict.fromkeys([TRUNK, *early, *_late(signs, opinions)])]
+    return _leading([TRUNK, *early, *_late(signs, opinions)], signs)
+
+
+def _leading(names: Sequence[str], signs: Signs) -> list[Competitor]:
+    """The competitors of these names, the trunk first, then who leads."""
+    found = [competitor(name) for name in dict.fromkeys(names)]
     return sorted(found, key=lambda c: (c.name != TRUNK, not c.leads(signs.near)))
 
 
@@ -108,19 +114,22 @@ def _promise(name: str, signs: Signs) -> float:
     return votes
 
 
+def _quick(signs: Signs, opinions: Sequence[str]) -> list[str]:
+    """What begins from the bottom and shows early what it is worth. SAC is tried under the coach's reward terms only
+    if it leads nowhere without them (docs/race.md); where the budget has room for it, two are tried side by side."""
+    again = ["sac-again"] if signs.budget >= DUEL else []
+    return ["sac", *again, *(f"sac+{o}" for o in opinions[:1] if signs.terms)] if signs.replays else []
+
+
 def _late(signs: Signs, opinions: Sequence[str] = ()) -> list[str]:
     """What begins from the bottom, in the order in which it is tried.
 
-    SAC is tried under the coach's reward terms only if it leads nowhere without them (docs/race.md); where the budget
-    has room for it, two are tried side by side. Under his guidance training afresh learns about twice as fast, so it
-    comes first where the budget is long. Without a coach episodes are cut, if the panel asks for that, which is a
-    part of his guidance too. Else what the coach names first; else training afresh comes first where the budget is
-    twice what the agent was trained for, because with half of it that is learnt again, and the rest goes beyond; or
-    where the agent is far from a good one.
+    Under the coach's guidance training afresh learns about twice as fast, so it comes first where the budget is long.
+    Without a coach episodes are cut, if the panel asks for that, which is a part of his guidance too. Else what the
+    coach names first; else training afresh comes first where the budget is twice what the agent was trained for,
+    because with half of it that is learnt again, and the rest goes beyond; or where the agent is far from a good one.
     """
-    kept = "transplant+shrink-and-perturb"
-    again = ["sac-again"] if signs.budget >= DUEL else []
-    quick = ["sac", *again, *(f"sac+{o}" for o in opinions[:1] if signs.terms)] if signs.replays else []
+    kept, quick = "transplant+shrink-and-perturb", _quick(signs, opinions)
     if not signs.time_for_anew:
         return [*quick, kept]
     cut = ["short-episodes"] if "short-episodes" in signs.asked else []

@@ -59,7 +59,7 @@ class Finals:
         level, names = self.track.config.level, self.name
         over = gain(returns["finalist"], returns["original"], level)
         over_trunk = gain(returns["finalist"], returns["trunk"], level) if "trunk" in returns else None
-        order, why = standing(returns, over, over_trunk, self.winner.name)
+        order, why = standing(returns, over, over_trunk, self.winner.name, self._plain)
         other: dict[str, list[float]] = {}
         for handed in order:
             chosen = self._quieted(handed)
@@ -81,12 +81,16 @@ class Finals:
         return next(e for e in self.track.entries if e.name == TRUNK)
 
     @property
+    def _plain(self) -> str:
+        return f"plain {self.track.trainer}"
+
+    @property
     def _other(self) -> Mode:
         return MODES[1] if self.track.config.mode == MODES[0] else MODES[0]
 
     def name(self, who: str) -> str:
         """In words."""
-        return {"finalist": self.winner.name, "trunk": "plain PPO", "original": "the agent before"}[who]
+        return {"finalist": self.winner.name, "trunk": self._plain, "original": "the agent before"}[who]
 
     def path(self, who: Who) -> Path:
         """The zip, with the noise that it was trained with."""
@@ -193,18 +197,18 @@ class Outcome:
 
 
 def standing(
-    returns: dict[str, list[float]], over: Gain, over_trunk: Gain | None, winner: str
+    returns: dict[str, list[float]], over: Gain, over_trunk: Gain | None, winner: str, plain: str = "plain PPO"
 ) -> tuple[list[Who], str]:
     """Who may be handed over by the paired episodes, the best first, the agent before last; and why the first."""
     gains = [g for g in (over, over_trunk) if g is not None]
     better = stands_out(returns.get("trunk", returns["finalist"]), returns["original"])
     rest: list[Who] = ["trunk", "original"] if better else ["original"]
     if all(is_better(g) for g in gains):
-        than = "the agent before" + (" and plain PPO" if over_trunk is not None else "")
+        than = "the agent before" + (f" and {plain}" if over_trunk is not None else "")
         return ["finalist", *rest], f"in paired episodes it is better than {than}: {_words(over)}"
     why = f"{winner} was not shown to be better ({_words(*gains)})"
     does = "returns" if better else "does not return"
-    return rest, f"{why}; plain PPO {does} more than the agent before by over a standard error of the difference"
+    return rest, f"{why}; {plain} {does} more than the agent before by over a standard error of the difference"
 
 
 def _rest(handed: Who, returns: dict[str, list[float]]) -> list[Who]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from unstuck.algorithms import continued_by
 from unstuck.config import RaceConfig
 from unstuck.playing import LONGEST
 from unstuck.race.entry import Entry, place
@@ -84,6 +85,11 @@ class Track:
         return min(limit or LONGEST, max(2 * longest, 200)) if limit is None else min(limit, max(4 * longest, 200))
 
     # ------------------------------------------------------------------------------------------------ the budget
+
+    @cached_property
+    def trainer(self) -> str:
+        """The name of the algorithm that trains the agent on, if nothing else is done."""
+        return continued_by(self.space.agent)
 
     @property
     def collected(self) -> bool:

@@ -56,7 +56,10 @@ def race_context(run: Run) -> dict[str, Any]:
 
 def _race(race: RaceVerdict) -> dict[str, Any]:
     handed = {"finalist": race.name, "trunk": race.name, "original": ""}[race.handed]
-    pairs = (("the agent before", race.over_original), ("plain PPO, continued for as long", race.over_trunk))
+    pairs = (
+        ("the agent before", race.over_original),
+        (f"plain {race.trainer}, continued for as long", race.over_trunk),
+    )
     return {
         "why": race.why,
         "ladder": [rank_row(rank, handed) for rank in race.ladder],
