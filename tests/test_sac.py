@@ -81,7 +81,7 @@ def test_a_frozen_actor_stays_and_the_critic_learns() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "word"),
-    [({"use_sde": True}, "gSDE"), ({"policy_kwargs": {"net_arch": [256, 8]}}, "256"),
+    [({"use_sde": True}, "gSDE"), ({"policy_kwargs": {"net_arch": [520, 8]}}, "520"),
      ({"policy_kwargs": {"net_arch": [8], "activation_fn": torch.nn.Tanh}}, "ReLU"),
      ({"policy_kwargs": {"net_arch": [8], "optimizer_class": torch.optim.SGD}}, "Adam"),
      ({"policy_kwargs": {"net_arch": [8], "optimizer_kwargs": {"weight_decay": 0.1}}}, "weight decay")],

@@ -16,8 +16,8 @@ from torch import nn
 from unstuck.ppo import adam
 from unstuck.sac.update import Updates
 
-WIDEST = 128
-"""Units of a layer up to which numpy is the faster: beyond, arithmetic is most of the time, and torch's is as quick."""
+WIDEST = 512
+"""Units of a layer up to which numpy is the faster on one core (docs/speed.md)."""
 
 
 class FastSAC(SAC):
