@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -97,7 +98,11 @@ def test_what_begins_from_the_bottom_and_in_which_order() -> None:
 )
 def test_who_is_far_from_a_good_agent(signs: dict[str, Any], far: bool) -> None:
     usual = {"verdict": "stuck", "distance": 0.06, "long": True, "budget": 500_000, "agent_steps": 1_000_000}
-    assert Signs(**{**usual, **signs}).far == far
+    held = Signs(**{**usual, **signs})
+    assert held.far == held.bottom_first == far
+    # A coach who can show it what to do is heard first, where it learns by replay.
+    assert not replace(held, on_policy=False, guidances=1).bottom_first
+    assert replace(held, on_policy=False).bottom_first == replace(held, guidances=1).bottom_first == far
 
 
 def test_what_a_bad_agent_has_learnt_is_worth_little() -> None:

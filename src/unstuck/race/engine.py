@@ -90,7 +90,7 @@ class Race:
             competitors = entries(signs)
             # Who is stuck by all that is known of it should not be left to plain PPO for a lucky start.
             self.trunk_first = signs.verdict != "stuck"
-            self.bottom_first, self.near = signs.far, signs.near
+            self.bottom_first, self.near = signs.bottom_first, signs.near
         found = []
         for one in competitors:
             guidance, plan = self.guidances[one.opinion] if one.guided else (None, Plan())

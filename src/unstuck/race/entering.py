@@ -69,6 +69,12 @@ class Signs:
         return self.verdict == "stuck" and known and self.long and self.time_for_anew
 
     @property
+    def bottom_first(self) -> bool:
+        """What begins from the bottom is tried before what goes on from the agent; but a coach who can show an agent
+        what to do, as to one that learns by replay, is heard first."""
+        return self.far and (self.on_policy or not self.guidances)
+
+    @property
     def well(self) -> bool:
         """It needs nothing but training, if that."""
         return self.verdict in ("already good", "on its way")
