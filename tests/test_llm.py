@@ -234,7 +234,7 @@ def test_missing_provider_says_what_to_install(tmp_path: Path, monkeypatch: pyte
     def missing(*how: Any) -> None:
         raise ImportError("no such package")
 
-    monkeypatch.setattr("unstuck.llm.client.infer_model", missing)
+    monkeypatch.setattr("unstuck.llm.models.infer_model", missing)
     with pytest.raises(LLMError, match=r"pip install 'unstuck\[anthropic\]'"):
         Coach(LLMConfig(model="anthropic:claude-sonnet-4-5"), Recordings(tmp_path)).ask(PROMPT, Thing)
 

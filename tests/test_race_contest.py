@@ -168,6 +168,18 @@ def test_a_rise_that_may_be_noise_outbids_nobody_on_a_long_budget(slope: float, 
 
 
 @pytest.mark.parametrize(
+    ("level", "stuck", "goes_on"), [(3400.0, False, "continue"), (1000.0, False, "afresh"), (3400.0, True, "afresh")]
+)
+def test_what_plain_training_lifts_at_once_is_left_to_it(level: float, stuck: bool, goes_on: str) -> None:
+    """As RL Zoo's SAC agent of Hopper: 1100 before, 3400 after 6,000 steps, which show no slope."""
+    curves = {"continue": Curve("continue", 8_000, level, 100.0), "afresh": Curve("afresh", 25_000, 900.0, 5.0, 1, 0.1)}
+    trunk, late = entry("continue", (8_000, [level])), entry("afresh")
+    rungs = Rungs(entered=1, first=8_000, episodes=2)
+    contest = Contest(_Bottom(curves), [trunk], [late], rungs, trunk_first=not stuck, bottom_first=True)
+    assert contest.decide()[0].name == goes_on
+
+
+@pytest.mark.parametrize(
     ("trunk_slope", "level", "goes_on"),
     [
         (0.0, 720.0, "transplant"),

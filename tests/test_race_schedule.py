@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unstuck.guidance import Term
-from unstuck.race.schedule import Curve, Rungs, climbs, forecast, plan_rungs, rank, slope_of
+from unstuck.race.schedule import Curve, Rungs, climbs, forecast, leapt, plan_rungs, rank, slope_of
 from unstuck.race.screen import screen, words
 from unstuck.views import View
 
@@ -73,6 +73,15 @@ def test_only_what_surely_rises_is_left_to_plain_ppo() -> None:
     assert not climbs(Curve("continue", 20_000, 760.0, 10.0, 0.001, 0.0001), 750.0, 5.0, 100_000)  # to nowhere
     assert not climbs(Curve("continue", 20_000, 500.0, 10.0, 0.02, 0.005), 750.0, 5.0, 100_000)  # from a fall
     assert not climbs(Curve("continue", 20_000, 900.0, 10.0), 750.0, 5.0, 100_000)  # nothing is known
+
+
+def test_what_has_surely_come_to_much_more_needs_no_slope() -> None:
+    assert leapt(Curve("continue", 6_000, 3400.0, 100.0), 1100.0, 10.0)
+    assert not leapt(Curve("continue", 6_000, 1356.0, 10.0), 1181.0, 20.0)  # a few lucky episodes
+    assert not leapt(Curve("continue", 6_000, 3400.0, 1200.0), 1100.0, 10.0)  # one of two
+    assert not leapt(Curve("continue", 6_000, 3400.0, float("inf")), 1100.0, 10.0)  # a single one
+    assert leapt(Curve("continue", 6_000, -150.0, 10.0), -1400.0, 30.0)
+    assert not leapt(Curve("continue", 6_000, -110.0, 1.0), -200.0, 0.0)
 
 
 def test_slopes_of_noisy_lines() -> None:

@@ -117,7 +117,7 @@ def check_model(config: RunConfig) -> None:
     """
     if config.llm.is_none or config.llm.is_recorded or _explainer(config) != "llm":
         return
-    from unstuck.llm.client import build_model
+    from unstuck.llm.models import build_model
 
     for name in config.llm.every_model:
         build_model(config.llm.of(name))

@@ -18,8 +18,8 @@ own → if still invalid, salvaged or refused.
 * `raw.py`: what went over the wire. `bodies.py`: what a response's body says. `recovery.py`: replies from there.
 * `replies.py`: from text to a checked value.
 * `coach.py`: the way above.
-* `client.py`, `http.py`, `failures.py`: pydantic-ai; loaded only when a model is really called, so that replaying needs
-  neither key nor network.
+* `client.py`, `models.py`, `http.py`, `failures.py`: pydantic-ai; loaded only when a model is really called, so that
+  replaying needs neither key nor network.
 * `batch.py`: prompts out, replies in.
 """
 

@@ -19,7 +19,7 @@ from unstuck.llm.requests import Request
 if TYPE_CHECKING:
     from pydantic_ai.models import Model
 
-    from unstuck.llm.client import Live
+    from unstuck.llm.models import Live
 
 T = TypeVar("T", bound=BaseModel)
 Salvage = Callable[[Any], tuple[T | None, list[str]]]
@@ -176,7 +176,8 @@ class Coach:
             return found, True
         if config.is_recorded:
             raise self._no_recording(request)
-        from unstuck.llm.client import Live, Question, build_model
+        from unstuck.llm.client import Question
+        from unstuck.llm.models import Live, build_model
 
         if self._live is None:
             self._live = Live(self._given) if self._given is not None else build_model(config)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from unstuck.race.entry import Entry
 from unstuck.race.feedback import ROOM, Feedback
-from unstuck.race.schedule import FEWEST, TIMES_SHORTEST, Rungs, climbs, plan_rungs
+from unstuck.race.schedule import FEWEST, TIMES_SHORTEST, Rungs, climbs, leapt, plan_rungs
 from unstuck.race.track import Track
 from unstuck.treatments.another import DUEL
 
@@ -86,7 +86,8 @@ class Contest:
         track, trunk = self.track, self.trunk
         if self.trunk_first and len(self.early) + len(self.late) > 1:
             track.train([trunk], self.rungs.first)
-            if climbs(track.curve(trunk), *track.before, track.total):
+            curve = track.curve(trunk)
+            if climbs(curve, *track.before, track.total) or leapt(curve, *track.before):
                 for entry in [*self.early[1:], *self.late]:
                     entry.out(f"not tried: {trunk.name} gets on without it")
                 track.show(f"{trunk.name} gets on by itself")

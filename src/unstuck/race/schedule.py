@@ -24,6 +24,8 @@ EVALUATION_SHARE = 0.2
 """Steps of a rung's evaluation episodes, as a share of its training, about."""
 RISE = 0.2
 """Share of the agent's return by which what is on its way must be heading above it."""
+LEAP = 0.5
+"""Likewise, by which what has surely come to more is above it."""
 FEWEST, MOST = 2, 10
 """Evaluation episodes after a rung."""
 
@@ -151,6 +153,12 @@ def climbs(curve: Curve, before: float, error: float, total: int) -> bool:
     if not np.isfinite(curve.slope_noise) or curve.slope <= 2 * curve.slope_noise:
         return False
     return curve.level >= before - error and forecast(curve, total) > before + max(2 * error, RISE * abs(before))
+
+
+def leapt(curve: Curve, before: float, error: float) -> bool:
+    """Whether a training that goes on from an agent of return `before` (standard error `error`) has surely come to much
+    more than that, so that it needs no slope."""
+    return curve.level - 2 * curve.noise > before + max(2 * error, LEAP * abs(before))
 
 
 def rank(curves: Sequence[Curve], total: int) -> list[tuple[Curve, float]]:
