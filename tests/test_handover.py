@@ -208,14 +208,19 @@ def test_the_console_begins_with_the_verdict_and_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("verdict", "begins"), [("already good", "The agent was not stuck. Already good."), ("stuck", "Why it was stuck: ")]
+    ("verdict", "begins"),
+    [
+        ("already good", "The agent was not stuck. Already good."),
+        ("stuck", "Why it was stuck: It returns 9."),
+        ("cannot tell", "Whether it was stuck cannot be told. It returns 9."),
+    ],
 )
 def test_an_agent_that_was_not_stuck_is_told_so(tmp_path, verdict, begins):
     run = finished(tmp_path, scores(ppo=[points(0)], unstuck=[points(9)]))
     assert outcome(run).why == ""
     panel = Panel(
         agent="a.zip", env=CORRIDOR, algorithm="PPO", verdict=verdict,
-        summary="Already good. It returns 9." if verdict != "stuck" else "Stuck. It returns -60.",
+        summary=f"{verdict.capitalize()}. It returns 9.",
         treatments=(), findings=(), looked_at=1, seconds=0.1,
     )  # fmt: skip
     (run.root / "diagnosis.json").write_text(panel.as_json(), encoding="utf-8")

@@ -213,6 +213,8 @@ def _why(data: RunData) -> str:
         if panel and panel.verdict in ("already good", "on its way"):
             return f"The agent was not stuck. {shortened(panel.summary)}"
         said = data.guidance.provenance.model if data.guidance else None
+        if panel and not said and panel.verdict == "cannot tell":
+            return f"Whether it was stuck cannot be told. {shortened(panel.summary.removeprefix('Cannot tell. '))}"
         if panel and not said:
             return f"Why it was stuck: {shortened(panel.summary.removeprefix('Stuck. '))}"
     return (
