@@ -136,7 +136,7 @@ _KNOWN = (
     ),
     Treatment(
         "sac",
-        "an algorithm that learns from all that it has seen, again and again, needs a fraction of PPO's steps",
+        "a new agent, which learns from all that it has seen, again and again, needs few steps where it learns a task",
         prepare=lambda p: sac(p.agent, p.states, *_spaces(p), seed=p.seed, steps=p.steps, fails=p.fails),
         **_REPLAYED,
     ),
