@@ -75,6 +75,10 @@ class Replay(Track):
     def show(self, title: str = "") -> None:
         pass
 
+    def given(self, mode: str) -> dict[int, float]:
+        trunk = self.arms[TRUNK]
+        return dict(enumerate(trunk.level(0) + trunk.scatter * np.array([-1.0, 1.0])))
+
     def train(self, racing: Sequence[Entry], stop: int, episodes: int | None = None) -> None:
         count = self.episodes if episodes is None else episodes
         for entry in racing:

@@ -208,7 +208,7 @@ def test_each_treatment_of_a_race_trains_and_goes_on_with_pixels(racing: Run, po
     for begin, stop in ((0, 32), (32, 64)):
         leg = Leg(
             str(racing.root), str(home), name, 1, begin, stop, 64, plan, one.train(racing.config.train),
-            DOWN if one.guided else None, (1,) if begin else (), "deterministic", "",
+            DOWN if one.guided else None, (1,) if begin else (), (), 100, "deterministic", "",
         )  # fmt: skip
         facts = run_leg(leg)
     assert facts["trained"] == 64
@@ -244,7 +244,7 @@ def test_who_needs_no_states_does_not_fill_the_memory_with_them(racing: Run, mon
     monkeypatch.setattr(States, "load", load)
     config = competitor("small-batches").train(racing.config.train)
     for name in ("small-batches", "afresh+short-episodes"):
-        leg = Leg(str(racing.root), str(racing.root.parent), name, 1, 0, 32, 32, Plan(), config, None, (),
-                  "deterministic", "")  # fmt: skip
+        leg = Leg(str(racing.root), str(racing.root.parent), name, 1, 0, 32, 32, Plan(), config, None, (), (),
+                  100, "deterministic", "")  # fmt: skip
         with contextlib.nullcontext() if name == "small-batches" else pytest.raises(MemoryError):
             run_leg(leg)

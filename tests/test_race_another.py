@@ -156,6 +156,9 @@ class _Track(Track):
 
     before = (750.0, 10.0)  # type: ignore[assignment]
 
+    def given(self, mode: str) -> dict[int, float]:
+        return {}
+
     def curve(self, entry: Entry) -> Curve:
         return self.curves[entry.name]
 

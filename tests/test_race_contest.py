@@ -31,6 +31,9 @@ class _Track(track.Track):
 
     before = (750.0, 10.0)  # type: ignore[assignment]
 
+    def given(self, mode: Any) -> dict[int, float]:
+        return {}
+
     def show(self, title: str = "") -> None:
         pass
 

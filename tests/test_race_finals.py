@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,12 +11,12 @@ import pytest
 from unstuck.config import RaceConfig
 from unstuck.guide.plan import Plan
 from unstuck.paired import gain, is_better, is_worse
-from unstuck.race import finals
+from unstuck.race import finals, legs
 from unstuck.race.competitors import competitor
 from unstuck.race.entry import Entry
 from unstuck.race.finals import Finals, affordable, standing
 from unstuck.race.quiet import Quiet
-from unstuck.race.reserve import Reserve, reserve
+from unstuck.race.reserve import Reserve, pairs_to_show, reserve
 from unstuck.race.track import Track
 
 
@@ -112,6 +113,17 @@ def test_what_is_kept_for_the_end(budget: int, episode: int) -> None:
         assert kept.sampled >= 2
 
 
+def test_where_returns_vary_more_pairs_are_kept() -> None:
+    assert pairs_to_show(2000.0, 100.0) == 1
+    assert pairs_to_show(50.0, 100.0) == 25
+    assert pairs_to_show(0.0, 100.0) == pairs_to_show(-5.0, 1.0) == pairs_to_show(5.0, float("nan")) == 0
+    kept = reserve(100_000, 1000, 0.06)
+    assert kept.needed(1000) == kept.needed(1000, 5) == kept.steps
+    assert kept.needed(1000, 8) == kept.steps + 6_000
+    assert kept.needed(1000, 100) == kept.steps + 10_000  # a fifth of the budget at most
+    assert kept.needed(300, 8) == kept.needed(1000, 8)
+
+
 class _Paying:
     """A track that counts what is played."""
 
@@ -177,3 +189,17 @@ def test_pairs_are_played_until_what_is_kept_for_them_is_spent(
     assert returns == {"finalist": [9.0] * sum(pairs), "original": [5.0] * sum(pairs)}
     assert track.left >= track.reserve.other  # the other mode has what was kept for it
     assert affordable(track, 0, 1, finals.MOST_PAIRS - sum(pairs)) == 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("length", "episodes"), [(1000, 2), (600, 2), (300, 4), (100, 5)])
+def test_where_episodes_are_short_more_are_evaluated_and_never_more_than_is_kept(
+    length: int, episodes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def play(space: Any, agent: Any, seeds: list[int], mode: str, look: Any) -> tuple[list[float], int]:
+        return [float(seed) for seed in seeds], length * len(seeds)
+
+    monkeypatch.setattr(legs, "play", play)
+    leg: Any = SimpleNamespace(seeds=(1, 2), spare=(3, 4, 5), longest=1000, mode="deterministic")
+    returns, steps = legs._evaluated(None, None, leg, None)  # type: ignore[arg-type]
+    assert returns == [1.0, 2.0, 3.0, 4.0, 5.0][:episodes]
+    assert steps == length * episodes <= 2000

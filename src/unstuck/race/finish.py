@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from unstuck.race.entry import Entry
+from unstuck.race.reserve import pairs_to_show
 from unstuck.race.schedule import optimistic
 from unstuck.race.track import Track
 
@@ -50,7 +51,20 @@ def finish(track: Track, winner: Entry, rivals: list[Entry], untried: Sequence[E
 def kept(track: Track, winner: Entry) -> int:
     """Environment steps that are not trained with: what the end needs, by how long the winner's episodes are."""
     length = winner.episode_length
-    return track.reserve.steps if length is None else track.reserve.needed(length)
+    pairs = pairs_to_show(*_gained(track, winner))
+    return track.reserve.needed(track.episode if length is None else length, pairs)
+
+
+def _gained(track: Track, winner: Entry) -> tuple[float, float]:
+    """What the winner returns more than the agent before, by its latest episodes, and the standard deviation of such a
+    difference between two episodes; it varies as it did at all of its points."""
+    points = [np.asarray(returns) for _, returns in winner.points if returns]
+    before = np.asarray(list(track.given(track.config.mode).values()))
+    if not points or len(before) < 2:
+        return 0.0, 0.0
+    free = sum(len(p) - 1 for p in points)
+    own = sum(float(((p - p.mean()) ** 2).sum()) for p in points) / free if free else 0.0
+    return float(points[-1].mean()) - track.before[0], float(np.sqrt(own + before.var(ddof=1)))
 
 
 def _flat(track: Track, entry: Entry) -> bool:

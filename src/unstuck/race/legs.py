@@ -69,6 +69,10 @@ class Leg:
     guidance: Guidance | None
     seeds: tuple[int, ...]
     """Of the evaluation episodes; the same for all competitors."""
+    spare: tuple[int, ...]
+    """Of more of them, as many as fit into the steps that those of `seeds` may take."""
+    longest: int
+    """Environment steps that an episode may take."""
     mode: Mode
     mark: str
     measured: bool = False
@@ -112,9 +116,23 @@ def _train(leg: Leg, draft: Path) -> dict[str, Any]:
     learner.suspend(draft / SUSPENDED)
     found = {k: outcome[k] for k in ("warnings", "notes", "hit_rate", "backend", "engine", "trained")}
     measure = Measure(space.describer, leg.guidance, leg.plan) if leg.measured else None
-    returns, steps = play(space, load_agent(draft / "agent.zip"), leg.seeds, leg.mode, measure.add if measure else None)
+    returns, steps = _evaluated(space, load_agent(draft / "agent.zip"), leg, measure.add if measure else None)
     more = {"measured": measure.facts()} if measure else {}
     return {**found, "taken": outcome["trained"] - leg.begin, "returns": returns, "judged": steps, **more}
+
+
+def _evaluated(
+    space: Workspace, agent: Agent, leg: Leg, look: Callable[[Trace], None] | None
+) -> tuple[list[float], int]:
+    """Returns of the evaluation episodes, and the steps that they took: few of them are mostly luck where returns vary,
+    and where they are short more can be had for what is kept for them anyway."""
+    returns, steps = play(space, agent, leg.seeds, leg.mode, look)
+    for seed in leg.spare:
+        if steps + leg.longest > len(leg.seeds) * leg.longest:
+            break
+        more, taken = play(space, agent, [seed], leg.mode, look)
+        returns, steps = returns + more, steps + taken
+    return returns, steps
 
 
 def patient(space: Workspace, home: Path, seed: int, steps: int = 0, *, states: bool = True) -> Patient:

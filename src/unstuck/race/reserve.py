@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 ENOUGH_PAIRS, DEAREST = 5, 0.12
 """Pairs that the last test should have, and the share of the budget that it may take for that."""
+VARIED, POWER = 0.2, 2.5
+"""Share of the budget that pairs may take where returns vary so much that fewer would show nothing; and the gain, in
+its standard errors, that is shown in four of five tests."""
 SHARES, FEWER_SHARES = (1.0, 0.3, 0.1), (1.0, 0.1)
 """Of its noise, with which an agent is tried; and where the budget is short."""
 MOST_SAMPLED, SAMPLED_SHARE = 5, 0.07
@@ -28,6 +33,8 @@ class Reserve:
     sampled: int
     """Episodes for each share, and for plain PPO."""
     episode: int
+    most: int = 0
+    """Steps that paired episodes may take where returns vary."""
 
     @property
     def other(self) -> int:
@@ -38,12 +45,17 @@ class Reserve:
     def steps(self) -> int:
         return self.pairs + self.other
 
-    def needed(self, length: float) -> int:
+    def needed(self, length: float, pairs: int = 0) -> int:
         """Steps that are needed where episodes take `length` steps by now. All is kept for episodes as long as they may
-        be; where they are far shorter, the most of it is better trained with."""
+        be; where they are far shorter, the most of it is better trained with.
+
+        Args:
+            pairs: that it takes to show the gain, about, where more must be kept for them.
+        """
+        more = max(0, min(2 * pairs * self.episode, self.most) - self.pairs)
         if TIMES_LONGER * length > self.episode:
-            return self.steps
-        return min(self.steps, 2 * PAIRS_OF_SHORT * self.episode)
+            return self.steps + more
+        return min(self.steps + more, 2 * max(pairs, PAIRS_OF_SHORT) * self.episode)
 
 
 def reserve(budget: int, episode: int, share: float) -> Reserve:
@@ -55,4 +67,13 @@ def reserve(budget: int, episode: int, share: float) -> Reserve:
     enough = min(2 * ENOUGH_PAIRS * episode, int(DEAREST * budget))
     shares = SHARES if budget >= LONG * episode else FEWER_SHARES
     sampled = min(MOST_SAMPLED, int(SAMPLED_SHARE * budget) // ((len(shares) + 1) * episode))
-    return Reserve(max(2 * episode, int(share * budget), enough), shares, sampled, episode)
+    pairs = max(2 * episode, int(share * budget), enough)
+    return Reserve(pairs, shares, sampled, episode, max(pairs, int(VARIED * budget)))
+
+
+def pairs_to_show(gain: float, spread: float) -> int:
+    """Paired episodes that it takes, about, to show a gain in the mean return where differences have this standard
+    deviation; 0 of none."""
+    if gain <= 0 or not np.isfinite(spread):
+        return 0
+    return int(np.ceil((POWER * spread / gain) ** 2))

@@ -25,6 +25,8 @@ from unstuck.workspace import Workspace
 
 RUNG_SEED = 3_000_000
 """Seed of the first evaluation episode of the rungs."""
+EVALUATED = 5
+"""Episodes of an evaluation, as far as they fit into what is kept for the fewer that are laid out."""
 WINNER_SHARE = 0.65
 """Of the budget, what the winner trains, about."""
 STRETCHES, FEWER_STRETCHES = (3, 3, 1, 1, 1), (1, 1)
@@ -152,15 +154,16 @@ class Track:
         count = self.episodes if episodes is None else episodes
         first = first_of(RUNG_SEED, self.seed)
         seeds = tuple(range(first, first + count))
+        spare = tuple(range(first + count, first + max(count, EVALUATED))) if count else ()
         config = entry.competitor.train(self.run.config.train)
         guidance = entry.guidance.model_dump(mode="json") if entry.guidance else None
         measured = ["measured"] if self.config.feedback else []
         mark = self.mark(
-            entry.name, entry.trained, stop, self.total, repr(entry.plan), guidance, config, seeds, *measured
+            entry.name, entry.trained, stop, self.total, repr(entry.plan), guidance, config, seeds, spare, *measured
         )
         return Leg(
             str(self.run.root), str(self.home), entry.name, self.seed, entry.trained, stop, self.total, entry.plan,
-            config, entry.guidance, seeds, self.config.mode, mark, self.config.feedback,
+            config, entry.guidance, seeds, spare, self.episode, self.config.mode, mark, self.config.feedback,
         )  # fmt: skip
 
     def mark(self, *parts: Any) -> str:
