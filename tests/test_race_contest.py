@@ -183,6 +183,26 @@ def test_what_plain_training_lifts_at_once_is_left_to_it(level: float, stuck: bo
 
 
 @pytest.mark.parametrize(
+    ("level", "goes_on", "looks"), [(3400.0, "continue", [3_000]), (760.0, "afresh", [3_000, 8_000])]
+)
+def test_a_glimpse_of_what_learns_by_replay(level: float, goes_on: str, looks: list[int]) -> None:
+    """As RL Zoo's SAC agent of Hopper: 3400 after 6,000 steps, 1100 after 12,000."""
+    curves = {"continue": Curve("continue", 3_000, level, 100.0), "afresh": Curve("afresh", 25_000, 900.0, 5.0, 1, 0.1)}
+    stops = []
+
+    class _Looked(_Bottom):
+        def train(self, racing: Any, stop: int, episodes: int | None = None) -> None:
+            stops.extend([stop] if racing[0].name == "continue" else [])
+            super().train(racing, stop)
+
+    trunk, late = entry("continue", (3_000, [level])), entry("afresh")
+    rungs = Rungs(entered=1, first=8_000, episodes=2)
+    contest = Contest(_Looked(curves), [trunk], [late], rungs, trunk_first=False, bottom_first=True, look=3_000)
+    assert contest.decide()[0].name == goes_on
+    assert stops == looks
+
+
+@pytest.mark.parametrize(
     ("trunk_slope", "level", "goes_on"),
     [
         (0.0, 720.0, "transplant"),

@@ -1,7 +1,7 @@
 """What `refine` does where nobody said: a race, or one training; with how many steps, and how many seeds.
 
-A race needs a budget in which something is left for the winner, and memory for a replay buffer of each competitor, where
-the agent learns by replay. Else it is one training by the method `unstuck`, with the agent continued beside it.
+A race needs a budget in which something is left for the winner, and memory for a replay buffer of each competitor,
+where the agent learns by replay. Else it is one training by the method `unstuck`, with the agent continued beside it.
 """
 
 from __future__ import annotations

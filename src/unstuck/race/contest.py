@@ -66,6 +66,8 @@ class Contest:
     bottom_first: bool = False
     near: bool = False
     waiting: Sequence[Entry] = ()
+    look: int = 0
+    """Environment steps of a first look at the trunk, where a few may be enough; 0: none."""
 
     @property
     def trunk(self) -> Entry:
@@ -84,11 +86,13 @@ class Contest:
     def decide(self) -> tuple[Entry, Entry]:
         """Who trains with what is left, and the best of those that go on from the agent."""
         track, trunk = self.track, self.trunk
-        if self.trunk_first and len(self.early) + len(self.late) > 1:
-            track.train([trunk], self.rungs.first)
+        others = [*self.early[1:], *self.late]
+        looks = [self.look, self.rungs.first if self.trunk_first else 0] if others else []
+        for steps in filter(None, looks):
+            track.train([trunk], steps)
             curve = track.curve(trunk)
             if climbs(curve, *track.before, track.total) or leapt(curve, *track.before):
-                for entry in [*self.early[1:], *self.late]:
+                for entry in others:
                     entry.out(f"not tried: {trunk.name} gets on without it")
                 track.show(f"{trunk.name} gets on by itself")
                 return trunk, trunk
@@ -260,10 +264,16 @@ def contest(
     trunk_first: bool,
     bottom_first: bool = False,
     near: bool = False,
+    glimpse: bool = False,
     feedback: Feedback | None = None,
 ) -> Contest:
     """The contest of those that entered, as many as there is room for; with one place kept for what the coach says when
-    it is asked again."""
+    it is asked again.
+
+    Args:
+        glimpse: whether the trunk is looked at after a few steps already. An agent that learns by replay begins with an
+            empty buffer, and its first few updates may lift it far above what it is later.
+    """
     early = [e for e in entered if track.alone or not e.competitor.late]
     late = [e for e in entered if e not in early]
     few = None if near else FEW if feedback is None else ROOM
@@ -282,4 +292,5 @@ def contest(
         tried = []
     for entry in [*early[places:], *(e for e in late if e not in tried)]:
         entry.out("not entered: there is no room for it in this budget")
-    return Contest(track, early[:places], tried, rungs, trunk_first, feedback, bottom_first, near, early[places:])
+    look = min(rungs.first, track.at_least(min(SHORTEST, track.budget // 16))) if glimpse else 0
+    return Contest(track, early[:places], tried, rungs, trunk_first, feedback, bottom_first, near, early[places:], look)

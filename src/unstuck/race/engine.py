@@ -60,7 +60,7 @@ class Race:
         fit_to_race = [e for e in track.entries if e.rank.status != "dropped"]
         contested = contest(
             track, fit_to_race, trunk_first=self.trunk_first, bottom_first=self.bottom_first, near=self.near,
-            feedback=self._feedback(),
+            glimpse=not algorithm_of(track.space.agent).on_policy, feedback=self._feedback(),
         ).run()  # fmt: skip
         winner, finalist = finish(track, *contested)
         if not winner.trained:
