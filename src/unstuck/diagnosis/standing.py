@@ -169,7 +169,7 @@ def distance(evidence: Evidence) -> Finding | None:
         return None
     best, reference = max(modes, key=lambda r: float(r.mean())), evidence.reference
     here = float(best.mean())
-    recent = None if (same := as_in_training(evidence)) is not None and same.status == "note" else _recent(evidence)
+    recent = _recent(evidence)
     value = here if recent is None else (here + recent) / 2
     if reference is None:
         return Finding(
@@ -241,9 +241,10 @@ def as_in_training(evidence: Evidence) -> Finding | None:
 
 
 def _recent(evidence: Evidence) -> float | None:
-    """Mean of the last evaluations in the agent's own training."""
-    curve = evidence.curve
-    if curve is None or evidence.trunk or curve.source != "evaluations.npz":
+    """Mean of the last evaluations in the agent's own training; None where there are none, or these were of another
+    task."""
+    curve, same = evidence.curve, as_in_training(evidence)
+    if curve is None or evidence.trunk or curve.source != "evaluations.npz" or (same and same.status == "note"):
         return None
     return float(np.mean(curve.returns[-RECENT:]))
 

@@ -213,10 +213,9 @@ def _why(data: RunData) -> str:
         if panel and panel.verdict in ("already good", "on its way"):
             return f"The agent was not stuck. {shortened(panel.summary)}"
         said = data.guidance.provenance.model if data.guidance else None
-        if panel and not said and panel.verdict == "cannot tell":
-            return f"Whether it was stuck cannot be told. {shortened(panel.summary.removeprefix('Cannot tell. '))}"
         if panel and not said:
-            return f"Why it was stuck: {shortened(panel.summary.removeprefix('Stuck. '))}"
+            head = "Why it was stuck:" if panel.verdict == "stuck" else "Whether it was stuck cannot be told."
+            return f"{head} {shortened(panel.summary.removeprefix(f'{panel.verdict.capitalize()}. '))}"
     return (
         f"Why it was stuck: {shortened(data.guidance.diagnosis)}" if data.guidance and data.guidance.diagnosis else ""
     )
