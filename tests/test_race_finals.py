@@ -16,7 +16,7 @@ from unstuck.race.competitors import competitor
 from unstuck.race.entry import Entry
 from unstuck.race.finals import Finals, affordable, standing
 from unstuck.race.quiet import Quiet
-from unstuck.race.reserve import Reserve, pairs_to_show, reserve
+from unstuck.race.reserve import MOST_PAIRS, Reserve, episodes_of, pairs_to_show, reserve
 from unstuck.race.track import Track
 
 
@@ -116,12 +116,19 @@ def test_what_is_kept_for_the_end(budget: int, episode: int) -> None:
 def test_where_returns_vary_more_pairs_are_kept() -> None:
     assert pairs_to_show(2000.0, 100.0) == 1
     assert pairs_to_show(50.0, 100.0) == 25
+    assert pairs_to_show(10.0, 100.0) == 0  # 625: no test has as many, so nothing is kept for them
     assert pairs_to_show(0.0, 100.0) == pairs_to_show(-5.0, 1.0) == pairs_to_show(5.0, float("nan")) == 0
     kept = reserve(100_000, 1000, 0.06)
-    assert kept.needed(1000) == kept.needed(1000, 5) == kept.steps
-    assert kept.needed(1000, 8) == kept.steps + 6_000
-    assert kept.needed(1000, 100) == kept.steps + 10_000  # a fifth of the budget at most
-    assert kept.needed(300, 8) == kept.needed(1000, 8)
+    assert kept.needed(1000) == kept.needed(1000, 10) == kept.steps
+    assert kept.needed(1000, 16) == kept.steps + 6_000
+    assert kept.needed(1000, 200) == kept.steps + 10_000  # a fifth of the budget at most
+    assert kept.needed(300, 16) == kept.needed(1000, 16)
+
+
+def test_what_the_agent_has_played_already_costs_nothing() -> None:
+    assert episodes_of(8, players=1, known=6) == 10  # plain PPO is the winner: it and the agent before
+    assert episodes_of(8, players=2, known=6) == 18
+    assert episodes_of(4, players=2, known=6) == 8
 
 
 class _Paying:
@@ -188,7 +195,7 @@ def test_pairs_are_played_until_what_is_kept_for_them_is_spent(
     assert 900 not in test.seeds
     assert returns == {"finalist": [9.0] * sum(pairs), "original": [5.0] * sum(pairs)}
     assert track.left >= track.reserve.other  # the other mode has what was kept for it
-    assert affordable(track, 0, 1, finals.MOST_PAIRS - sum(pairs)) == 0  # type: ignore[arg-type]
+    assert affordable(track, 0, 1, MOST_PAIRS - sum(pairs)) == 0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("length", "episodes"), [(1000, 2), (600, 2), (300, 4), (100, 5)])

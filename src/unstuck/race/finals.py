@@ -21,14 +21,13 @@ from unstuck.race.competitors import TRUNK
 from unstuck.race.entry import Entry
 from unstuck.race.legs import play
 from unstuck.race.quiet import Quiet, episode_seeds, quieted
-from unstuck.race.reserve import MOST_SAMPLED
+from unstuck.race.reserve import MOST_PAIRS, MOST_SAMPLED, episodes_of
 from unstuck.race.track import Track
 from unstuck.results import MODES, Gain, Mode
 from unstuck.rollout import first_of
 
 TEST_SEED = 4_000_000
 """Seed of the first test episode beyond the collected ones."""
-MOST_PAIRS = 40
 
 Who = Literal["finalist", "trunk", "original"]
 
@@ -220,12 +219,11 @@ def affordable(track: Track, known: int, players: int, most: int) -> int:
     """How many pairs what is left pays for, less what the other mode takes.
 
     Args:
-        known: pairs of which the agent before has played its part, which costs nothing.
-        players: who plays beside the agent before.
+        known, players: as `episodes_of` takes them.
         most: no more than these.
     """
     left = track.left - track.reserve.other
-    return max((n for n in range(1, most + 1) if (players * n + max(0, n - known)) * track.episode <= left), default=0)
+    return max((n for n in range(1, most + 1) if episodes_of(n, players, known) * track.episode <= left), default=0)
 
 
 def _noise(quiet: Quiet) -> str:

@@ -8,6 +8,8 @@ import numpy as np
 
 ENOUGH_PAIRS, DEAREST = 5, 0.12
 """Pairs that the last test should have, and the share of the budget that it may take for that."""
+MOST_PAIRS = 40
+"""That a test has."""
 VARIED, POWER = 0.2, 2.5
 """Share of the budget that pairs may take where returns vary so much that fewer would show nothing; and the gain, in
 its standard errors, that is shown in four of five tests."""
@@ -45,17 +47,17 @@ class Reserve:
     def steps(self) -> int:
         return self.pairs + self.other
 
-    def needed(self, length: float, pairs: int = 0) -> int:
+    def needed(self, length: float, played: int = 0) -> int:
         """Steps that are needed where episodes take `length` steps by now. All is kept for episodes as long as they may
         be; where they are far shorter, the most of it is better trained with.
 
         Args:
-            pairs: that it takes to show the gain, about, where more must be kept for them.
+            played: episodes that it takes to show the gain, about (`episodes_of`), where more must be kept for them.
         """
-        more = max(0, min(2 * pairs * self.episode, self.most) - self.pairs)
+        more = max(0, min(played * self.episode, self.most) - self.pairs)
         if TIMES_LONGER * length > self.episode:
             return self.steps + more
-        return min(self.steps + more, 2 * max(pairs, PAIRS_OF_SHORT) * self.episode)
+        return min(self.steps + more, max(played, 2 * PAIRS_OF_SHORT) * self.episode)
 
 
 def reserve(budget: int, episode: int, share: float) -> Reserve:
@@ -71,9 +73,19 @@ def reserve(budget: int, episode: int, share: float) -> Reserve:
     return Reserve(pairs, shares, sampled, episode, max(pairs, int(VARIED * budget)))
 
 
+def episodes_of(pairs: int, players: int, known: int) -> int:
+    """Episodes that must be played for so many pairs.
+
+    Args:
+        players: who plays beside the agent before.
+        known: pairs of which the agent before has played its part, which costs nothing.
+    """
+    return players * pairs + max(0, pairs - known)
+
+
 def pairs_to_show(gain: float, spread: float) -> int:
     """Paired episodes that it takes, about, to show a gain in the mean return where differences have this standard
-    deviation; 0 of none."""
-    if gain <= 0 or not np.isfinite(spread):
+    deviation; 0 of none, or of one so small that no test would show it."""
+    if gain <= 0 or not np.isfinite(spread) or (POWER * spread / gain) ** 2 > MOST_PAIRS:
         return 0
     return int(np.ceil((POWER * spread / gain) ** 2))
