@@ -102,7 +102,7 @@ def test_a_transplant_that_is_not_the_agent_withdraws(raced: Run, monkeypatch: p
         monkeypatch.setattr(engine, name, lambda *_, found=found: found)
     names = ("transplant", "transplant+shrink-and-perturb", "afresh")
     track_ = track.Track(raced, raced.root / "race" / "x", 1, BUDGET, RaceConfig(treatments=names))
-    engine.Race(track_, []).operate()
+    engine.Race(track_, []).operate(track_.entries)
     assert track_.spent["states"] == 5
     out = [e.name for e in track_.entries if e.rank.status == "dropped"]
     assert out == ["transplant"]
@@ -116,7 +116,7 @@ def test_noise_that_is_not_low_is_not_brought_back(raced: Run, tmp_path: Path, q
     if quiet:
         space = track_.space
         vars(space)["agent"] = quieter(space.agent, space.spaces[1], 0.01)
-    engine.Race(track_, []).operate()
+    engine.Race(track_, []).operate(track_.entries)
     assert [e.name for e in track_.entries if e.rank.status == "dropped"] == ([] if quiet else ["thaw"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from unstuck.pipeline import open_run
 from unstuck.race import contest as contests
 from unstuck.race.competitors import Patient, competitor
 from unstuck.race.contest import Contest
+from unstuck.race.engine import Race
 from unstuck.race.entering import Signs, entries
 from unstuck.race.entry import Entry
 from unstuck.race.finish import ahead_of
+from unstuck.race.legs import patient
 from unstuck.race.reserve import Reserve
 from unstuck.race.schedule import Curve, Rungs, drawn_out
 from unstuck.race.track import Track
@@ -356,6 +359,65 @@ def test_it_comes_before_what_goes_on_from_the_agent(level: float, goes_on: str)
     assert ("transplant" in track.steps) == (goes_on == "transplant")
     near = Contest(track, [trunk, other], [late], Rungs(2, 6_144, 2), trunk_first=False, near=True)
     assert not near.leading, "of an agent that is halfway what it has learnt comes first"
+
+
+@pytest.mark.parametrize("withdraws", ["transplant", "small-batches"])
+def test_others_are_made_ready_only_where_it_is_given_up(withdraws: str) -> None:
+    """States with noise and a transplant are for them; who is not fit to race makes room for who waited."""
+    curves = {
+        "continue": Curve("continue", 6_144, 750.0, 5.0, 0.0, 0.001),
+        "transplant": Curve("transplant", 6_144, 760.0, 5.0, 0.0, 0.001),
+        "small-batches": Curve("small-batches", 6_144, 760.0, 5.0, 0.0, 0.001),
+        "sac": Curve("sac", 12_288, 600.0, 5.0),
+    }
+
+    class _Trains(_Track):
+        def train(self, racing, stop, episodes=None) -> None:  # type: ignore[no-untyped-def]
+            super().train(racing, stop)
+            for one in racing:
+                one.points.append((stop, [0.0]))
+
+    def raced(level: float) -> tuple[list[list[str]], Contest]:
+        curves["sac"] = Curve("sac", 12_288, level, 5.0)
+        trunk, other, waiting, late = (Entry(competitor(name), Plan(), None) for name in curves)
+        asked = []
+
+        def ready(racing: Sequence[Entry]) -> None:
+            asked.append([e.name for e in racing])
+            for one in racing:
+                if one.name == withdraws:
+                    one.out("withdrew")
+
+        contest = Contest(
+            _Trains(curves, 100.0), [trunk, other], [late], Rungs(entered=2, first=6_144, episodes=2),
+            trunk_first=False, waiting=[waiting], ready=ready,
+        )  # fmt: skip
+        contest.run()
+        return asked, contest
+
+    asked, _ = raced(level=600.0)
+    assert asked == [["sac"]]
+    asked, contest = raced(level=120.0)
+    assert asked == [["sac"], ["continue", "transplant", "small-batches"]]
+    assert [e.name for e in contest.early] == ["continue", ({"transplant", "small-batches"} - {withdraws}).pop()]
+    assert not contest.waiting
+
+
+@pytest.mark.parametrize(("env", "gathered"), [("Pendulum-v1", False), ("Hopper-v5", True)])
+def test_states_are_gathered_for_it_where_failing_ends_episodes(tmp_path: Path, env: str, gathered: bool) -> None:
+    """Elsewhere the collected episodes give it the scale of its observations."""
+    run = ready_to_race(tmp_path, env, steps=40_000, treatments=("sac", "transplant"))
+    track = Track(run, tmp_path, 1, 40_000, run.config.race)
+    race = Race(track, [])
+    sac, others = [e for e in track.entries if e.name == "sac"], [e for e in track.entries if e.name != "sac"]
+    race.operate(sac)
+    assert (track.spent["states"] > 0) == gathered
+    assert not (tmp_path / "transplant").exists()
+    given = patient(track.space, tmp_path, 1)
+    assert (len(given.need) > sum(map(len, track.space.episodes))) == gathered
+    race.operate(others)
+    assert track.spent["states"] > 0
+    assert (tmp_path / "transplant").exists()
 
 
 def test_the_trunk_is_looked_at_once(tmp_path: Path) -> None:

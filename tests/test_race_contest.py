@@ -183,7 +183,7 @@ def test_what_plain_training_lifts_at_once_is_left_to_it(level: float, stuck: bo
 
 
 @pytest.mark.parametrize(
-    ("level", "goes_on", "looks"), [(3400.0, "continue", [3_000]), (760.0, "afresh", [3_000, 8_000])]
+    ("level", "goes_on", "looks"), [(3400.0, "continue", [3_000]), (760.0, "afresh", [3_000, 7_000])]
 )
 def test_a_glimpse_of_what_learns_by_replay(level: float, goes_on: str, looks: list[int]) -> None:
     """As RL Zoo's SAC agent of Hopper: 3400 after 6,000 steps, 1100 after 12,000."""
@@ -314,7 +314,7 @@ def test_far_from_a_good_agent_the_bottom_comes_first(slope: float) -> None:
     found = Contest(track_, early[:2], [late], rungs, trunk_first=False, bottom_first=True).run()
     if slope:
         assert found.winner is late
-        assert track_.steps == {"continue": 16_000, "afresh": 25_000}  # a look at the trunk, and nobody else
+        assert track_.steps == {"continue": 7_000, "afresh": 25_000}  # a look at the trunk, and nobody else
         assert other.rank.status == "dropped"
     else:
         assert found.winner is other  # given up, so those that go on from the agent race after all

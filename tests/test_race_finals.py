@@ -119,10 +119,19 @@ def test_where_returns_vary_more_pairs_are_kept() -> None:
     assert pairs_to_show(10.0, 100.0) == 0  # 625: no test has as many, so nothing is kept for them
     assert pairs_to_show(0.0, 100.0) == pairs_to_show(-5.0, 1.0) == pairs_to_show(5.0, float("nan")) == 0
     kept = reserve(100_000, 1000, 0.06)
-    assert kept.needed(1000) == kept.needed(1000, 10) == kept.steps
-    assert kept.needed(1000, 16) == kept.steps + 6_000
-    assert kept.needed(1000, 200) == kept.steps + 10_000  # a fifth of the budget at most
-    assert kept.needed(300, 16) == kept.needed(1000, 16)
+    assert kept.needed(1000) == kept.needed(1000, 2) == kept.needed(1000, 5, known=6) == kept.steps
+    assert kept.needed(1000, 8, known=8) == kept.steps + 6_000
+    assert kept.needed(1000, 8, players=1, known=8) == kept.steps  # plain PPO is the winner, so one plays less
+    assert kept.needed(1000, 40) == kept.steps + 10_000  # a fifth of the budget at most
+    assert kept.needed(300, 8, known=8) == kept.needed(1000, 8, known=8)
+
+
+def test_where_the_gain_is_sure_fewer_pairs_are_kept() -> None:
+    kept = reserve(100_000, 1000, 0.06)
+    assert kept.needed(1000, 1, known=6) == kept.steps - 4_000 == 6_000 + kept.other
+    assert kept.needed(1000, 1, players=1, known=6) == 3_333 + kept.other
+    long = reserve(500_000, 1000, 0.06)
+    assert long.needed(1000, 1, known=6) == 10_000 + long.other
 
 
 def test_what_the_agent_has_played_already_costs_nothing() -> None:

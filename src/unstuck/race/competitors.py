@@ -180,9 +180,10 @@ class Competitor:
     def reason(self) -> str:
         return "; ".join(t.reason for t in self.treatments)
 
-    @property
-    def needs_states(self) -> bool:
-        return any(t.needs_states for t in self.treatments)
+    def needs_states(self, on_policy: bool) -> bool:
+        """Whether it is made by states that the agent visits. What learns by replay (not `on_policy`) begins afresh
+        with its observations as they are."""
+        return any(t.needs_states for t in self.treatments) and (on_policy or self.quick)
 
     @property
     def remembers(self) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from unstuck.race.entry import Entry
@@ -26,6 +26,7 @@ PATIENCE = 0.25
 QUICK, TRIED = 12_000, 2
 """Environment steps for which what is quick is trained before it is judged; and how many times that, where two of it
 are compared."""
+NO_ROOM = "not entered: there is no room for it in this budget"
 ROOMY = 400
 """Episodes for which a budget must be worth, so that what begins from the bottom has time enough whatever was tried
 before it."""
@@ -65,9 +66,11 @@ class Contest:
     """Asks the coach again after the first rung."""
     bottom_first: bool = False
     near: bool = False
-    waiting: Sequence[Entry] = ()
+    waiting: list[Entry] = field(default_factory=list)
     look: int = 0
     """Environment steps of a first look at the trunk, where a few may be enough; 0: none."""
+    ready: Callable[[Sequence[Entry]], None] = lambda _: None
+    """Called before any of these is trained; who is dropped by it does not race."""
 
     @property
     def trunk(self) -> Entry:
@@ -97,19 +100,33 @@ class Contest:
                 track.show(f"{trunk.name} gets on by itself")
                 return trunk, trunk
         if self.leading:
+            self.ready(self.leading)
             # One look at the trunk, because it is in every race, and in the last test.
-            track.train([trunk], min(self.rungs.first, track.at_least(SHORTEST)))
+            track.train([trunk], shortest_look(track, self.rungs))
             if (winner := self.try_late(trunk, self.leading)) is not trunk:
                 for entry in [*self.early[1:], *(e for e in self.late if not e.points)]:
                     entry.out(f"not tried: {winner.name} has more to come than {trunk.name}")
                 return winner, trunk
-        base, late = self._halve(), [e for e in self.late if e not in self.leading]
+        late = [e for e in self.late if e not in self.leading]
+        self._readied(late)
+        base = self._halve()
         if not late:
             return base, base
         if self.near:
             base = self._without(base)
         self._wait_for(base)
         return self.try_late(base, late), base
+
+    def _readied(self, late: Sequence[Entry]) -> None:
+        """All others; who waited takes the place of who withdrew."""
+        for entry in self.waiting:
+            entry.back()
+        self.ready([*self.early, *late, *self.waiting])
+        places = len(self.early)
+        fit = [e for e in (*self.early, *self.waiting) if e.rank.status != "dropped"]
+        self.early[:], self.waiting[:] = fit[:places], fit[places:]
+        for entry in self.waiting:
+            entry.out(NO_ROOM)
 
     @property
     def leading(self) -> list[Entry]:
@@ -245,9 +262,18 @@ class Contest:
         return [e for e in late if e is not other]
 
 
+def shortest_look(track: Track, rungs: Rungs) -> int:
+    """Environment steps for which the trunk is trained where the fewest will do."""
+    return min(rungs.first, track.at_least(shortest_rung(track)))
+
+
+def shortest_rung(track: Track) -> int:
+    return min(SHORTEST, track.budget // 16)
+
+
 def lay_out(track: Track, early: int, late: bool, few: int | None = FEW) -> Rungs:
     """The rungs of those that go on from where the agent is."""
-    shortest = min(SHORTEST, track.budget // 16)
+    shortest = shortest_rung(track)
     if early == 1 and late:
         # Plain PPO alone goes on from the agent: one look at whether it is on its way.
         return Rungs(1, track.at_least(shortest), FEWEST)
@@ -266,6 +292,7 @@ def contest(
     near: bool = False,
     glimpse: bool = False,
     feedback: Feedback | None = None,
+    ready: Callable[[Sequence[Entry]], None] = lambda _: None,
 ) -> Contest:
     """The contest of those that entered, as many as there is room for; with one place kept for what the coach says when
     it is asked again.
@@ -273,6 +300,7 @@ def contest(
     Args:
         glimpse: whether the trunk is looked at after a few steps already. An agent that learns by replay begins with an
             empty buffer, and its first few updates may lift it far above what it is later.
+        ready: see `Contest`.
     """
     early = [e for e in entered if track.alone or not e.competitor.late]
     late = [e for e in entered if e not in early]
@@ -291,6 +319,8 @@ def contest(
     if rungs.first > track.budget // 2:  # there is no room for any rung
         tried = []
     for entry in [*early[places:], *(e for e in late if e not in tried)]:
-        entry.out("not entered: there is no room for it in this budget")
-    look = min(rungs.first, track.at_least(min(SHORTEST, track.budget // 16))) if glimpse else 0
-    return Contest(track, early[:places], tried, rungs, trunk_first, feedback, bottom_first, near, early[places:], look)
+        entry.out(NO_ROOM)
+    look = shortest_look(track, rungs) if glimpse else 0
+    return Contest(
+        track, early[:places], tried, rungs, trunk_first, feedback, bottom_first, near, early[places:], look, ready
+    )

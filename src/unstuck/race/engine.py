@@ -1,12 +1,12 @@
 """One race: competitors of one stuck agent within one budget, plain PPO always among them, and a last test.
 
-    states ─▶ a look at the trunk, then SAC where it suits ─▶ rung 1: all ─▶ rung 2: half ─▶ …
+    a look at the trunk, then SAC where it suits ─▶ states ─▶ rung 1: all ─▶ rung 2: half ─▶ …
            ─▶ what begins from the bottom, if all else is flat
            ─▶ the best trains on, and gives way where it is not ahead ─▶ test against the agent before and the trunk
 
-Every environment step is charged: the states, all training, every evaluation episode and the test. What follows from
-what is decided by numbers in the folders of finished legs alone, so that a race that goes on after a kill decides as
-it would have.
+Every environment step is charged: the states, all training, every evaluation episode and the test. States are gathered
+when somebody races who needs them. What follows from what is decided by numbers in the folders of finished legs alone,
+so that a race that goes on after a kill decides as it would have.
 """
 
 from __future__ import annotations
@@ -53,14 +53,12 @@ class Race:
         track.entries = self._entries()
 
     def go(self) -> Outcome:
-        """From the states to the test."""
+        """From the first look to the last test."""
         track = self.track
-        self.operate()
         track.show("who may race, by what the diagnosis says and the coach would try")
-        fit_to_race = [e for e in track.entries if e.rank.status != "dropped"]
         contested = contest(
-            track, fit_to_race, trunk_first=self.trunk_first, bottom_first=self.bottom_first, near=self.near,
-            glimpse=not algorithm_of(track.space.agent).on_policy, feedback=self._feedback(),
+            track, list(track.entries), trunk_first=self.trunk_first, bottom_first=self.bottom_first, near=self.near,
+            glimpse=not algorithm_of(track.space.agent).on_policy, feedback=self._feedback(), ready=self.operate,
         ).run()  # fmt: skip
         winner, finalist = finish(track, *contested)
         if not winner.trained:
@@ -111,29 +109,31 @@ class Race:
         return views_of(self.track.space.episodes, self.track.space.describer)
 
     def _needs_states(self, entry: Entry) -> bool:
-        """An agent that learns by replay needs none to begin afresh, as its observations are left as they are."""
-        one = entry.competitor
-        return one.needs_states if algorithm_of(self.track.space.agent).on_policy else one.remembers
+        """Whether it needs more states than the collected episodes have. What is quick takes from those the scale of
+        its observations, and more only where it remembers what happened."""
+        one, space = entry.competitor, self.track.space
+        enough = one.quick and space.collected and not (one.remembers and space.fails)
+        return one.needs_states(algorithm_of(space.agent).on_policy) and not enough
 
-    def operate(self) -> None:
-        """Gather states and fit the transplant, where anybody needs them; who would change nothing, or goes on from a
-        transplant that does not do what the agent does, is out before it costs a step of training."""
+    def operate(self, racing: Sequence[Entry]) -> None:
+        """Gather states and fit the transplant, where anybody of these needs them; who would change nothing, or goes on
+        from a transplant that does not do what the agent does, is out before it costs a step of training."""
         track = self.track
-        if not any(self._needs_states(e) for e in track.entries):
+        if not any(self._needs_states(e) for e in racing):
             return
         steps = min(MOST_STATES, int(STATES_SHARE * track.budget))
         root, home, mark = str(track.run.root), str(track.home), track.mark("states", steps)
         track.spent["states"] = gather(root, home, track.seed, steps, mark)["taken"]
-        thaw = next((e for e in track.entries if e.name == "thaw"), None)
+        thaw = next((e for e in racing if e.name == "thaw"), None)
         if thaw is not None and not track.alone:
             given = patient(track.space, track.home, track.seed)
             if thaw.competitor.prepare(given) is given.agent:  # it would be plain PPO once more
                 thaw.out("withdrew: the agent's noise is not low, so there is none to bring back")
-        if not any(t.name == "transplant" for e in track.entries for t in e.competitor.treatments):
+        if not any(t.name == "transplant" for e in racing for t in e.competitor.treatments):
             return
         track.say("what the agent does is fitted into a new network, for a transplant")
         found = fit(root, home, track.seed, track.mark("transplant", steps))
-        for entry in track.entries:
+        for entry in racing:
             if entry.competitor.imitates and not found["faithful"] and not track.alone:
                 same = f"{found['agreement']:.0%} of its actions in held-out states are the agent's"
                 entry.out(f"withdrew: the new network is not the agent ({same})")

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from unstuck.agents import Agent, load_agent
+from unstuck.algorithms import algorithm_of
 from unstuck.cells import cell
 from unstuck.config import TrainConfig
 from unstuck.curves import read_curve
@@ -105,7 +106,8 @@ def _train(leg: Leg, draft: Path) -> dict[str, Any]:
         before = home / leg.name / str(leg.begin)
         agent, resume = load_agent(before / "agent.zip"), before / SUSPENDED
     else:
-        given = patient(space, home, leg.seed, leg.total, states=entry.needs_states)
+        needed = entry.needs_states(algorithm_of(space.agent).on_policy)
+        given = patient(space, home, leg.seed, leg.total, states=needed)
         agent = entry.prepare(replace(given, fails=fails))
     states = gathered(home) if fails else None
     learner = Learner(
@@ -136,12 +138,14 @@ def _evaluated(
 
 
 def patient(space: Workspace, home: Path, seed: int, steps: int = 0, *, states: bool = True) -> Patient:
-    """The agent, and the states that were gathered for this race, unless they are not needed: of images they fill
-    hundreds of megabytes."""
+    """The agent, and the states that were gathered for this race, or those of the collected episodes where nobody has
+    needed more; none where they are not needed: of images they fill hundreds of megabytes."""
     env = space.make_env()
     observation_space, action_space = env.observation_space, env.action_space
     env.close()
     held = gathered(home) if states else None
+    if held is None and states and space.collected:
+        held = of_episodes(space.episodes, space.actor)
     return Patient(
         space.agent, held, observation_space, action_space, seed, steps, transplanted=_transplanted(space.agent, home)
     )

@@ -8,6 +8,9 @@ import numpy as np
 
 ENOUGH_PAIRS, DEAREST = 5, 0.12
 """Pairs that the last test should have, and the share of the budget that it may take for that."""
+SURE_PAIRS, SURE_SHARE = 3, 1 / 3
+"""Pairs that it should have where one would show the gain, about: by Student's t fewer bound next to nothing; and the
+share that is kept of what else would be, at least."""
 MOST_PAIRS = 40
 """That a test has."""
 VARIED, POWER = 0.2, 2.5
@@ -47,17 +50,24 @@ class Reserve:
     def steps(self) -> int:
         return self.pairs + self.other
 
-    def needed(self, length: float, played: int = 0) -> int:
+    def needed(self, length: float, pairs: int = 0, players: int = 2, known: int = 0) -> int:
         """Steps that are needed where episodes take `length` steps by now. All is kept for episodes as long as they may
         be; where they are far shorter, the most of it is better trained with.
 
         Args:
-            played: episodes that it takes to show the gain, about (`episodes_of`), where more must be kept for them.
+            pairs: that it takes to show the gain, about; 0 where that is not known: more are kept for what takes more,
+                fewer where a single one would show it.
+            players, known: as `episodes_of` takes them.
         """
-        more = max(0, min(played * self.episode, self.most) - self.pairs)
+        played = episodes_of(max(pairs, SURE_PAIRS), players, known) * self.episode
+        kept = self.pairs
+        if pairs == 1:
+            kept = min(kept, max(played, int(SURE_SHARE * kept)))
+        elif pairs:
+            kept = max(kept, min(played, self.most))
         if TIMES_LONGER * length > self.episode:
-            return self.steps + more
-        return min(self.steps + more, max(played, 2 * PAIRS_OF_SHORT) * self.episode)
+            return kept + self.other
+        return min(kept + self.other, max(played, 2 * PAIRS_OF_SHORT * self.episode))
 
 
 def reserve(budget: int, episode: int, share: float) -> Reserve:
