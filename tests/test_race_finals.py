@@ -11,6 +11,7 @@ import pytest
 from unstuck.config import RaceConfig
 from unstuck.guide.plan import Plan
 from unstuck.paired import gain, is_better, is_worse
+from unstuck.playing import Arena, Played
 from unstuck.race import finals, legs
 from unstuck.race.competitors import competitor
 from unstuck.race.entry import Entry
@@ -211,11 +212,13 @@ def test_pairs_are_played_until_what_is_kept_for_them_is_spent(
 def test_where_episodes_are_short_more_are_evaluated_and_never_more_than_is_kept(
     length: int, episodes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def play(space: Any, agent: Any, seeds: list[int], mode: str, look: Any) -> tuple[list[float], int]:
-        return [float(seed) for seed in seeds], length * len(seeds)
+    class _Arena(Arena):
+        def play(self, agent: Any, seeds: Any, modes: Any = (), look: Any = None) -> dict[Any, Played]:
+            return dict.fromkeys(modes, Played(tuple(map(float, seeds)), length * len(seeds), 0))
 
-    monkeypatch.setattr(legs, "play", play)
+    monkeypatch.setattr(legs, "Arena", _Arena)
+    space: Any = SimpleNamespace(make_env=None)
     leg: Any = SimpleNamespace(seeds=(1, 2), spare=(3, 4, 5), longest=1000, mode="deterministic")
-    returns, steps = legs._evaluated(None, None, leg, None)  # type: ignore[arg-type]
+    returns, steps = legs._evaluated(space, None, leg, None)  # type: ignore[arg-type]
     assert returns == [1.0, 2.0, 3.0, 4.0, 5.0][:episodes]
     assert steps == length * episodes <= 2000

@@ -128,12 +128,13 @@ def _evaluated(
 ) -> tuple[list[float], int]:
     """Returns of the evaluation episodes, and the steps that they took: few of them are mostly luck where returns vary,
     and where they are short more can be had for what is kept for them anyway."""
-    returns, steps = play(space, agent, leg.seeds, leg.mode, look)
-    for seed in leg.spare:
-        if steps + leg.longest > len(leg.seeds) * leg.longest:
-            break
-        more, taken = play(space, agent, [seed], leg.mode, look)
-        returns, steps = returns + more, steps + taken
+    with Arena(space.make_env) as arena:
+        returns, steps = _played(arena, agent, leg.seeds, leg.mode, look)
+        for seed in leg.spare:
+            if steps + leg.longest > len(leg.seeds) * leg.longest:
+                break
+            more, taken = _played(arena, agent, [seed], leg.mode, look)
+            returns, steps = returns + more, steps + taken
     return returns, steps
 
 
@@ -217,10 +218,16 @@ def play(
 ) -> tuple[list[float], int]:
     """The agent's returns in whole episodes on the task's true reward, in the order of the seeds, and the environment
     steps that they took. `look` is shown each episode, with its observations and actions."""
+    with Arena(space.make_env) as arena:
+        return _played(arena, agent, seeds, mode, look)
+
+
+def _played(
+    arena: Arena, agent: Agent, seeds: Sequence[int], mode: Mode, look: Callable[[Trace], None] | None
+) -> tuple[list[float], int]:
     if not seeds:
         return [], 0
-    with Arena(space.make_env) as arena:
-        found = arena.play(agent, seeds, (mode,), look)[mode]
+    found = arena.play(agent, seeds, (mode,), look)[mode]
     return list(found.returns), found.steps
 
 
