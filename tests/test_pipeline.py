@@ -1,11 +1,13 @@
 """The main job on toy tasks with known answers: what the guidance says must be learnt, by a rerun to the same bits."""
 
+import io
 import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
 
 from unstuck.agents import load_agent
@@ -19,12 +21,14 @@ from unstuck.config import (
     TrainConfig,
     VerifyConfig,
 )
+from unstuck.diagnosis import read_panel
 from unstuck.errors import GuidanceError, RunError
 from unstuck.guidance import Action, Advice, Condition, Guidance, Term, load_guidance, save_guidance
 from unstuck.guide.plan import Plan
 from unstuck.learner import Learner
 from unstuck.llm import LLMConfig
 from unstuck.pipeline import open_run, refine, run_stages
+from unstuck.progress import Progress
 from unstuck.run import Run
 from unstuck.stages.collect import collect
 from unstuck.stages.evaluate import evaluate
@@ -97,7 +101,17 @@ def reply(x):
 def test_the_main_job_end_to_end_and_a_rerun_asks_and_trains_nothing(tmp_path, corridor_agent):
     x = variables(CORRIDOR)[0]
     settings = config(CORRIDOR, corridor_agent)
-    run = refine(corridor_agent, run=tmp_path / "run", config=settings, model=scripted_model(reply(x)))
+    console = Console(file=io.StringIO(), width=200)
+    run = refine(
+        corridor_agent,
+        run=tmp_path / "run",
+        config=settings,
+        model=scripted_model(reply(x)),
+        progress=Progress(console),
+    )
+    said = console.file.getvalue()
+    assert said.index("collect: ") < said.index("diagnosis: ") < said.index("explain: "), "known before it is treated"
+    assert str(read_panel(run.root).verdict).capitalize() in said
     summary = json.loads((run.root / "evaluate" / "scores.json").read_text())["summary"]
     assert summary["before"]["deterministic"]["mean"] == -60
     assert summary["arms"]["unstuck"]["deterministic"]["mean"] > -35, "it has learnt to walk right"

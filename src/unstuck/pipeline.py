@@ -7,6 +7,7 @@ With `--train.rounds`, training itself goes through the first four again from th
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from unstuck.config import RunConfig, TrainConfig
-from unstuck.errors import UnstuckError
+from unstuck.errors import RunError, UnstuckError
 from unstuck.guidance import validation_message
 from unstuck.preflight import preflight
 from unstuck.progress import Progress
@@ -197,6 +198,7 @@ def run_stages(run: Run, progress: Progress | None = None, *, model: Any = None)
     from unstuck.stages.verify import verify
 
     collect(run, progress)
+    _say_panel(run, progress)
     if METHODS[run.config.train.method].explained:
         take_recorded(run, progress)
         explain(run, progress, model=model)
@@ -206,6 +208,16 @@ def run_stages(run: Run, progress: Progress | None = None, *, model: Any = None)
     hand_over(run)
     report(run, progress)
     return run
+
+
+def _say_panel(run: Run, progress: Progress | None) -> None:
+    """What was found, before anything is done about it; a panel that cannot be read is no reason to stop."""
+    from unstuck.diagnosis import read_panel
+    from unstuck.stages.report.outcome import shortened
+
+    with contextlib.suppress(RunError):
+        if progress is not None and (panel := read_panel(run.root)) is not None:
+            progress.say(f"diagnosis: {shortened(panel.summary)}")
 
 
 def refine(
@@ -231,11 +243,12 @@ def refine(
         env: Gymnasium id; may be left out for an RL Zoo folder or a shipped agent.
         llm: a model that pydantic-ai knows, `recorded`, or '' for the explainer without a language model.
         run: the run folder; by default runs/AGENT-ENV. A run that was interrupted there goes on.
-        steps: budget of environment steps of each arm; by default 500 000 for a race, else 100 000.
+        steps: budget of environment steps of each arm; by default 500 000 for a race, 100 000 where the agent learns by
+            replay, and for one training.
         seeds: one training run of each arm for each of them; a single number is one seed. By default one for a race,
             else three.
         method: as `--method`. By default treatments race (`unstuck.race`), or it is one training by `unstuck`: for
-            agents that learn by replay, in several rounds, with fewer than 100 000 steps, and where
+            images in an agent's replay buffer, in several rounds, with fewer than 100 000 steps, and where
             `config.race.none` says so.
         rounds: how often to collect, explain, verify and train, as `--rounds`.
         control: whether PPO is continued beside it, to compare with.

@@ -19,12 +19,12 @@ COMMON = {
     "--llm MODEL": "openai:NAME, anthropic:NAME, google:NAME..., or `recorded`; none: a race without a coach",
     "--base-url URL": "an OpenAI-compatible server, such as http://localhost:11434/v1",
     "--llm.max-cost-usd X": "most that the run may spend; 5 by default",
-    "--steps N": "budget of environment steps of each arm, whatever they are spent on; by default 500,000 for a race, "
-    "else 100,000",
+    "--steps N": "budget of environment steps of each arm, whatever they are spent on; by default 500,000 for a race "
+    "(100,000 where the agent learns by replay), else 100,000",
     "--seeds 1,2,3": "one race, or training, of each arm for each seed; by default one race, or three trainings",
     "--method NAME": "race (default): treatments of the agent against each other and plain PPO, and a test of the "
     "winner; or one training by unstuck, ppo, ultra-a, jsrl, rice... Where a race makes no sense, unstuck is the "
-    "default: agents that learn by replay, --rounds, fewer than 100,000 steps",
+    "default: images in an agent's replay buffer, --rounds, fewer than 100,000 steps",
     "--race.treatments T": "who races, such as small-batches afresh transplant+guidance; else what suits the agent",
     "--race.none": "no race: one training by unstuck",
     "--rounds N": "collect, explain, verify and train again from the improved agent",
