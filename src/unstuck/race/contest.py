@@ -268,6 +268,7 @@ def shortest_look(track: Track, rungs: Rungs) -> int:
 
 
 def shortest_rung(track: Track) -> int:
+    """Environment steps of a first rung that still says something, as far as the budget allows."""
     return min(SHORTEST, track.budget // 16)
 
 
