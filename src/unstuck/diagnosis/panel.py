@@ -44,6 +44,8 @@ class Finding(_Frozen):
     unit: str = ""
     """What the value counts, as it reads after the number: "of the range", "steps"; '' for none."""
     status: Status
+    whole: float | None = None
+    """What a value of 1 is worth, in return, where it is a share of a way; else None."""
     threshold: float | None = None
     """Where the status changes; None where there is no single number."""
     side: Literal["above", "below"] = "above"

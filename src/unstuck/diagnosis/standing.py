@@ -200,6 +200,7 @@ def distance(evidence: Evidence) -> Finding | None:
     return Finding(
         name="distance", value=value if share is None else share,
         unit="return" if share is None else "of the way to a good agent", status="ok" if good else "note",
+        whole=None if reference.random is None else reference.target - reference.random,
         threshold=reference.target if share is None else GOOD, side="below", source=reference.source, meaning=words,
     )  # fmt: skip
 

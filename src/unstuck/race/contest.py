@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -69,8 +69,8 @@ class Contest:
     waiting: list[Entry] = field(default_factory=list)
     look: int = 0
     """Environment steps of a first look at the trunk, where a few may be enough; 0: none."""
-    ready: Callable[[Sequence[Entry]], None] = lambda _: None
-    """Called before any of these is trained; who is dropped by it does not race."""
+    unshown: str = ""
+    """Why no gain of anybody could be told from chance, so that nobody but the trunk is tried; '' where one could."""
 
     @property
     def trunk(self) -> Entry:
@@ -84,12 +84,18 @@ class Contest:
             rivals = sorted(raced, key=self.track.heading, reverse=True)[:1]
         else:
             rivals = [e for e in raced if e is base or e is self.trunk]
-        return Contested(winner, rivals, [e for e in self.late if not e.points and e is not winner])
+        untried = [] if self.unshown else [e for e in self.late if not e.points and e is not winner]
+        return Contested(winner, rivals, untried)
 
     def decide(self) -> tuple[Entry, Entry]:
         """Who trains with what is left, and the best of those that go on from the agent."""
         track, trunk = self.track, self.trunk
         others = [*self.early[1:], *self.late]
+        if self.unshown:
+            for entry in [*others, *self.waiting]:
+                entry.out(f"not tried: {self.unshown}")
+            track.show(f"{trunk.name} alone")
+            return trunk, trunk
         looks = [self.look, self.rungs.first if self.trunk_first else 0] if others else []
         for steps in filter(None, looks):
             track.train([trunk], steps)
@@ -100,7 +106,7 @@ class Contest:
                 track.show(f"{trunk.name} gets on by itself")
                 return trunk, trunk
         if self.leading:
-            self.ready(self.leading)
+            track.ready(self.leading)
             # One look at the trunk, because it is in every race, and in the last test.
             track.train([trunk], shortest_look(track, self.rungs))
             if (winner := self.try_late(trunk, self.leading)) is not trunk:
@@ -121,7 +127,7 @@ class Contest:
         """All others; who waited takes the place of who withdrew."""
         for entry in self.waiting:
             entry.back()
-        self.ready([*self.early, *late, *self.waiting])
+        self.track.ready([*self.early, *late, *self.waiting])
         places = len(self.early)
         fit = [e for e in (*self.early, *self.waiting) if e.rank.status != "dropped"]
         self.early[:], self.waiting[:] = fit[:places], fit[places:]
@@ -293,7 +299,7 @@ def contest(
     near: bool = False,
     glimpse: bool = False,
     feedback: Feedback | None = None,
-    ready: Callable[[Sequence[Entry]], None] = lambda _: None,
+    unshown: str = "",
 ) -> Contest:
     """The contest of those that entered, as many as there is room for; with one place kept for what the coach says when
     it is asked again.
@@ -301,7 +307,7 @@ def contest(
     Args:
         glimpse: whether the trunk is looked at after a few steps already. An agent that learns by replay begins with an
             empty buffer, and its first few updates may lift it far above what it is later.
-        ready: see `Contest`.
+        unshown: see `Contest`.
     """
     early = [e for e in entered if track.alone or not e.competitor.late]
     late = [e for e in entered if e not in early]
@@ -323,5 +329,5 @@ def contest(
         entry.out(NO_ROOM)
     look = shortest_look(track, rungs) if glimpse else 0
     return Contest(
-        track, early[:places], tried, rungs, trunk_first, feedback, bottom_first, near, early[places:], look, ready
+        track, early[:places], tried, rungs, trunk_first, feedback, bottom_first, near, early[places:], look, unshown
     )

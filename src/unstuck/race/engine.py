@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
+import numpy as np
+
 from unstuck.algorithms import algorithm_of
 from unstuck.errors import RunError
 from unstuck.guidance import Guidance
@@ -27,8 +29,9 @@ from unstuck.race.feedback import Feedback
 from unstuck.race.finals import Finals, Outcome
 from unstuck.race.finish import finish
 from unstuck.race.legs import fit, gather, patient
+from unstuck.race.reserve import unshown
 from unstuck.race.track import Track
-from unstuck.results import Rank
+from unstuck.results import MODES, Rank
 from unstuck.stages.explain import chosen_explainer
 from unstuck.treatments import check_sac
 from unstuck.treatments.another import NAMES
@@ -50,6 +53,8 @@ class Race:
         self.track = track
         self.guidances = [(g, p) for g, p in guidances if usable(g, p)]
         self.trunk_first = self.bottom_first = self.near = False
+        self.unshown = ""
+        track.ready = self.operate
         track.entries = self._entries()
 
     def go(self) -> Outcome:
@@ -58,7 +63,8 @@ class Race:
         track.show("who may race, by what the diagnosis says and the coach would try")
         contested = contest(
             track, list(track.entries), trunk_first=self.trunk_first, bottom_first=self.bottom_first, near=self.near,
-            glimpse=not algorithm_of(track.space.agent).on_policy, feedback=self._feedback(), ready=self.operate,
+            glimpse=not algorithm_of(track.space.agent).on_policy, feedback=self._feedback(),
+            unshown=self.unshown,
         ).run()  # fmt: skip
         winner, finalist = finish(track, *contested)
         if not winner.trained:
@@ -89,6 +95,11 @@ class Race:
             # Who is stuck by all that is known of it should not be left to plain PPO for a lucky start.
             self.trunk_first = signs.verdict != "stuck"
             self.bottom_first, self.near = signs.bottom_first, signs.near
+            if signs.judged_by_noise and signs.missing is not None:
+                length = float(np.mean([len(e) for e in track.space.episodes]))
+                modes = sorted(MODES, key=lambda mode: mode != track.config.mode)
+                returns = [list(track.given(mode).values()) for mode in modes]
+                self.unshown = unshown(returns, length, signs.missing, track.reserve)
         found = []
         for one in competitors:
             guidance, plan = self.guidances[one.opinion] if one.guided else (None, Plan())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from unstuck.algorithms import algorithm_of
 from unstuck.diagnosis import Panel, diagnose_run, read_panel
-from unstuck.diagnosis.panel import Verdict
+from unstuck.diagnosis.panel import Finding, Verdict
 from unstuck.errors import RunError
 from unstuck.guidance import Guidance
 from unstuck.guide.plan import Plan
@@ -46,6 +46,8 @@ class Signs:
     """The budget is worth many episodes."""
     distance: float | None = None
     """Share of the way from random play to a good agent; None where that is not known."""
+    missing: float | None = None
+    """Return that is missing to a good agent, likewise."""
     replays: bool = False
     """SAC can learn the task within the budget."""
     terms: bool = False
@@ -55,6 +57,12 @@ class Signs:
     def near(self) -> bool:
         """What it has learnt is known to be worth keeping."""
         return self.distance is not None and self.distance >= FAR
+
+    @property
+    def judged_by_noise(self) -> bool:
+        """Whether it is to be asked if a race could see a gain at all: of an agent that PPO continues, that is halfway
+        to a good one, and not there."""
+        return self.on_policy and self.near and self.verdict != "already good"
 
     @property
     def time_for_anew(self) -> bool:
@@ -160,7 +168,7 @@ def signs_of(space: Workspace, guidances: Sequence[tuple[Guidance, Plan]], budge
         clipped=any(map(panel.has_fault, CLIPPED)),
         on_policy=algorithm_of(space.agent).on_policy, guidances=len(guidances),
         agent_steps=int(space.agent.hyperparameters.get("num_timesteps") or 0), budget=budget, long=long,
-        distance=share_of_the_way(panel),
+        distance=share_of_the_way(panel), missing=missing_to_good(panel),
         replays=is_offered(budget, *space.spaces),
         terms=any(plan.reward_terms(guidance) for guidance, plan in guidances[:1]),
     )  # fmt: skip
@@ -168,7 +176,20 @@ def signs_of(space: Workspace, guidances: Sequence[tuple[Guidance, Plan]], budge
 
 def share_of_the_way(panel: Panel) -> float | None:
     """How far the agent is on the way from random play to a good agent; None where that is not known."""
-    return next((f.value for f in panel.findings if f.name == "distance" and f.unit.startswith("of the way")), None)
+    found = _on_the_way(panel)
+    return None if found is None else found.value
+
+
+def missing_to_good(panel: Panel) -> float | None:
+    """Return that is missing to a good agent; None where that is not known."""
+    found = _on_the_way(panel)
+    if found is None or found.value is None or found.whole is None:
+        return None
+    return (1.0 - found.value) * found.whole
+
+
+def _on_the_way(panel: Panel) -> Finding | None:
+    return next((f for f in panel.findings if f.name == "distance" and f.unit.startswith("of the way")), None)
 
 
 def usable(guidance: Guidance, plan: Plan) -> bool:

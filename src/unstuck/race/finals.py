@@ -2,8 +2,9 @@
 
 In the mode in which the agent will be run, all three play the same episodes, and the finalist must be shown to be
 better than both others. Else plain PPO is, if its gain over the agent before stands out of the noise of these few
-episodes; else the agent stays as it was. In the other mode what is handed over must not be shown to be worse than what
-it takes the place of.
+episodes, and its many episodes in training do not say the contrary; or if it is some gain, and those surely say so.
+Else the agent stays as it was. In the other mode what is handed over must not be shown to be worse than what it takes
+the place of.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from unstuck.agents import load_agent
 from unstuck.cells import cell
@@ -28,6 +31,9 @@ from unstuck.rollout import first_of
 
 TEST_SEED = 4_000_000
 """Seed of the first test episode beyond the collected ones."""
+
+SURELY = 1.645
+"""Standard errors by which what is more is more with one-sided 95 %."""
 
 Who = Literal["finalist", "trunk", "original"]
 
@@ -58,7 +64,9 @@ class Finals:
         level, names = self.track.config.level, self.name
         over = gain(returns["finalist"], returns["original"], level)
         over_trunk = gain(returns["finalist"], returns["trunk"], level) if "trunk" in returns else None
-        order, why = standing(returns, over, over_trunk, self.winner.name, self._plain)
+        stop = self.finalist if self.winner is self.trunk else self.trunk.trained
+        rise = self.track.rise(self.trunk, stop) if self.trunk.points else 0.0
+        order, why = standing(returns, over, over_trunk, self.winner.name, self._plain, rise)
         other: dict[str, list[float]] = {}
         for handed in order:
             chosen = self._quieted(handed)
@@ -196,16 +204,32 @@ class Outcome:
 
 
 def standing(
-    returns: dict[str, list[float]], over: Gain, over_trunk: Gain | None, winner: str, plain: str = "plain PPO"
+    returns: dict[str, list[float]],
+    over: Gain,
+    over_trunk: Gain | None,
+    winner: str,
+    plain: str = "plain PPO",
+    rise: float = 0.0,
 ) -> tuple[list[Who], str]:
-    """Who may be handed over by the paired episodes, the best first, the agent before last; and why the first."""
+    """Who may be handed over by the paired episodes, the best first, the agent before last; and why the first.
+
+    Args:
+        rise: by how many standard errors plain PPO's episodes in training return more in the end than the agent's.
+    """
     gains = [g for g in (over, over_trunk) if g is not None]
-    better = stands_out(returns.get("trunk", returns["finalist"]), returns["original"])
+    plain_returns = returns.get("trunk", returns["finalist"])
+    pairs = stands_out(plain_returns, returns["original"])
+    trained = rise > SURELY and float(np.mean(plain_returns)) > float(np.mean(returns["original"]))
+    better = rise > -SURELY and (pairs or trained)
     rest: list[Who] = ["trunk", "original"] if better else ["original"]
     if all(is_better(g) for g in gains):
         than = "the agent before" + (f" and {plain}" if over_trunk is not None else "")
         return ["finalist", *rest], f"in paired episodes it is better than {than}: {_words(over)}"
     why = f"{winner} was not shown to be better ({_words(*gains)})"
+    if trained and not pairs:
+        return rest, f"{why}; {plain} returns more than the agent before, and surely so in its episodes in training"
+    if pairs and not better:
+        return rest, f"{why}; {plain} returns more, but surely less than the agent before in its episodes in training"
     does = "returns" if better else "does not return"
     return rest, f"{why}; {plain} {does} more than the agent before by over a standard error of the difference"
 

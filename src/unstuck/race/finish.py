@@ -80,6 +80,7 @@ def _from_the_bottom(track: Track, winner: Entry, late: Entry) -> Entry:
     level = float(np.mean(winner.points[-1][1]))
     winner.out(f"still returns {level:.4g} after {winner.trained:,} steps, the agent before {track.before[0]:.4g}")
     late.back()
+    track.ready([late])
     track.show(f"{late.name} is tried after all")
     return late
 

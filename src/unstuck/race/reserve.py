@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,12 @@ ENOUGH_PAIRS, DEAREST = 5, 0.12
 SURE_PAIRS, SURE_SHARE = 3, 1 / 3
 """Pairs that it should have where one would show the gain, about: by Student's t fewer bound next to nothing; and the
 share that is kept of what else would be, at least."""
+FEWEST_KNOWN = 3
+"""Episodes of the agent that say by how much its returns vary."""
 MOST_PAIRS = 40
 """That a test has."""
+HALF = 0.5
+"""Share of what an agent lacks that a test must be able to show, so that there is anything to race for."""
 VARIED, POWER = 0.2, 2.5
 """Share of the budget that pairs may take where returns vary so much that fewer would show nothing; and the gain, in
 its standard errors, that is shown in four of five tests."""
@@ -91,6 +96,30 @@ def episodes_of(pairs: int, players: int, known: int) -> int:
         known: pairs of which the agent before has played its part, which costs nothing.
     """
     return players * pairs + max(0, pairs - known)
+
+
+def unshown(modes: Sequence[Sequence[float]], length: float, missing: float, kept: Reserve) -> str:
+    """Why no gain over the agent could be told from chance with what is kept for the last test, where that is so; else
+    ''.
+
+    Args:
+        modes: returns of the agent's collected episodes, of the mode that is tested and of the other one. Six of one
+            may be alike by chance, so that in which they vary more counts.
+        length: mean steps of these.
+        missing: return that it lacks to a good agent, of which `HALF` should be shown.
+    """
+    known = [returns for returns in modes if len(returns) >= FEWEST_KNOWN]
+    if not known or missing <= 0 or kept.most <= 0:
+        return ""
+    spread = max(float(np.std(returns, ddof=1)) for returns in known) * 2**0.5
+    needed = int(np.ceil((POWER * spread / (HALF * missing)) ** 2))
+    paid = (n for n in range(1, MOST_PAIRS + 1) if episodes_of(n, 2, len(modes[0])) * length <= kept.most)
+    if needed <= (most := max(paid, default=0)):
+        return ""
+    return (
+        f"returns vary by {spread / 2**0.5:.3g}, so that half of the {missing:.3g} that it lacks would show in some "
+        f"{needed} pairs of episodes, and there is room for {most}"
+    )
 
 
 def pairs_to_show(gain: float, spread: float) -> int:

@@ -167,6 +167,21 @@ def rank(curves: Sequence[Curve], total: int) -> list[tuple[Curve, float]]:
     return sorted(found, key=lambda entry: -entry[1])
 
 
+def difference(before: tuple[np.ndarray, np.ndarray], after: tuple[np.ndarray, np.ndarray]) -> float:
+    """By how many of its standard errors the mean of episodes is higher after than before, where means of groups of
+    them are known, with the number in each; 0 where there are fewer than three groups of either, or no spread."""
+    found = []
+    for means, counts in (before, after):
+        if len(means) < 3:
+            return 0.0
+        mean = float((counts * means).sum() / counts.sum())
+        variance = float((counts * (means - mean) ** 2).sum() / (len(means) - 1))  # of one episode
+        found.append((mean, variance / float(counts.sum())))
+    (low, one), (high, other) = found
+    error = float(np.sqrt(one + other))
+    return (high - low) / error if error > 0 else 0.0
+
+
 def slope_of(steps: Sequence[float], returns: Sequence[float], weights: Sequence[float]) -> tuple[float, float]:
     """Slope of a straight line through mean returns at steps, weighted by the episodes behind each, and its standard
     error; (0, inf) where there are fewer than four points or all are at one step."""

@@ -10,13 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from unstuck.algorithms import continued_by
+from unstuck.algorithms import algorithm_of, continued_by
 from unstuck.config import RaceConfig
 from unstuck.playing import LONGEST
 from unstuck.race.entry import Entry, place
 from unstuck.race.legs import Leg, curve_of
 from unstuck.race.reserve import LONG, Reserve, reserve
-from unstuck.race.schedule import FEWEST, RISE, Curve, climbs, drawn_out, forecast, optimistic, rank, slope_of
+from unstuck.race.schedule import (
+    FEWEST,
+    RISE,
+    Curve,
+    climbs,
+    difference,
+    drawn_out,
+    forecast,
+    optimistic,
+    rank,
+    slope_of,
+)  # fmt: skip
 from unstuck.race.spread import together
 from unstuck.results import LADDER, MODES, Charges, Ladder, Mode
 from unstuck.rollout import first_of, time_limit
@@ -49,6 +60,8 @@ class Track:
 
     entries: list[Entry]
     """All who race, the trunk in front; set when it is known who does."""
+    ready: Callable[[Sequence[Entry]], None] = staticmethod(lambda _: None)
+    """Called before any of these is trained for the first time; who is dropped by it does not race."""
 
     def __init__(
         self,
@@ -234,6 +247,19 @@ class Track:
         in training, with its noise, because its most likely actions may be late to follow."""
         means, level = self.training_curve(entry)[1], self.curve(entry).level
         return max(level, float(means[-1])) if len(means) else level
+
+    def rise(self, entry: Entry, stop: int) -> float:
+        """How much more its episodes in training return in the last fifth up to `stop` than those of the agent as it
+        was, in standard errors of the difference: the collected sampled ones, and those in which only the critic
+        learns. They cost nothing, and are many. 0 where either are too few, and of what learns by replay, which explores
+        otherwise than it plays."""
+        if not algorithm_of(self.space.agent).on_policy:
+            return 0.0
+        steps, means, counts = self.training_curve(entry)
+        unchanged, late = steps <= self.run.config.train.critic_warmup, (steps > 0.8 * stop) & (steps <= stop)
+        given = list(self.given(MODES[1]).values())
+        before = np.concatenate([means[unchanged], given]), np.concatenate([counts[unchanged], np.ones(len(given))])
+        return difference(before, (means[late], counts[late]))
 
     def training_curve(self, entry: Entry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(L,) steps, mean returns and numbers of its episodes in training."""
