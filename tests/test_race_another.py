@@ -388,9 +388,11 @@ def test_others_are_made_ready_only_where_it_is_given_up(withdraws: str) -> None
                 if one.name == withdraws:
                     one.out("withdrew")
 
+        track_ = _Trains(curves, 100.0)
+        track_.ready = ready
         contest = Contest(
-            _Trains(curves, 100.0), [trunk, other], [late], Rungs(entered=2, first=6_144, episodes=2),
-            trunk_first=False, waiting=[waiting], ready=ready,
+            track_, [trunk, other], [late], Rungs(entered=2, first=6_144, episodes=2),
+            trunk_first=False, waiting=[waiting],
         )  # fmt: skip
         contest.run()
         return asked, contest
@@ -432,7 +434,7 @@ def test_it_remembers_what_the_agent_has_seen() -> None:
     assert competitor("sac").remembers
     assert competitor("sac+guidance").remembers
     assert not competitor("afresh+guidance").remembers
-    assert competitor("sac").train(TrainConfig()).replay.average
+    assert competitor("sac").train(TrainConfig()).average
 
 
 @pytest.mark.parametrize(("env", "n_steps"), [("InvertedPendulum-v5", 3), ("Pendulum-v1", 1)])

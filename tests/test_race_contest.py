@@ -14,7 +14,7 @@ from unstuck.race import track
 from unstuck.race.competitors import competitor
 from unstuck.race.contest import Contest
 from unstuck.race.entry import Entry
-from unstuck.race.finish import ahead_of, finish, kept
+from unstuck.race.finish import _from_the_bottom, ahead_of, finish, kept
 from unstuck.race.schedule import Curve, Rungs
 
 
@@ -421,3 +421,31 @@ def test_near_a_good_agent_treatments_are_tried_without_a_guidance_that_does_not
     assert ("transplant" in track_.steps) == (goes_on is not None)
     assert goes_on in (None, winner)
     assert waiting[0].name not in track_.steps  # another opinion is not what is asked for
+
+
+def test_where_no_gain_could_be_shown_all_is_left_to_the_trunk() -> None:
+    """As RL Zoo's TRPO agent of LunarLander: after 10,000 steps the treated one returned 272 in five episodes and the
+    trunk 150 in two; after 100,000 the trunk has 250, and the other 180."""
+    track_ = _Bottom({"continue": Curve("continue", 10_000, 150.0, 50.0), "thaw": Curve("thaw", 10_000, 272.0, 5.0)})
+    trunk, other, waiting, late = (entry(name) for name in ("continue", "thaw", "small-batches", "afresh"))
+    rungs = Rungs(entered=2, first=10_000, episodes=2)
+    found = Contest(
+        track_, [trunk, other], [late], rungs, trunk_first=True, waiting=[waiting], unshown="returns vary"
+    ).run()  # fmt: skip
+    assert found.winner is trunk
+    assert not found.rivals
+    assert not found.untried, "nor is anything tried later on"
+    assert not trunk.trained, "it has all, so it needs no look"
+    assert all(e.rank.note == "not tried: returns vary" for e in (other, waiting, late))
+
+
+def test_what_is_tried_after_all_is_made_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it needs is gathered, and paid for, before it is known for how many steps it is trained."""
+    track_ = _Bottom({"afresh": Curve("afresh", 20_000, 100.0, 5.0)})
+    asked: list[str] = []
+    monkeypatch.setattr(track_, "ready", lambda racing: asked.extend(e.name for e in racing), raising=False)
+    flat = entry("continue", (20_000, [750.0]))
+    late = entry("afresh")
+    assert _from_the_bottom(track_, flat, late) is late
+    assert asked == ["afresh"]
+    assert flat.rank.status == "dropped"

@@ -6,18 +6,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from unstuck.config import RaceConfig
+from unstuck.config import RaceConfig, TrainConfig
 from unstuck.guide.plan import Plan
 from unstuck.paired import gain, is_better, is_worse
 from unstuck.playing import Arena, Played
 from unstuck.race import finals, legs
 from unstuck.race.competitors import competitor
 from unstuck.race.entry import Entry
-from unstuck.race.finals import Finals, affordable, standing
+from unstuck.race.finals import SURELY, Finals, affordable, standing
 from unstuck.race.quiet import Quiet
-from unstuck.race.reserve import MOST_PAIRS, Reserve, episodes_of, pairs_to_show, reserve
+from unstuck.race.reserve import MOST_PAIRS, Reserve, episodes_of, pairs_to_show, reserve, unshown
 from unstuck.race.track import Track
 
 
@@ -50,6 +51,67 @@ def test_never_worse(returns: dict[str, list[float]], handed: list[str]) -> None
     assert standing(returns, over, over_trunk, "afresh")[0] == handed
 
 
+@pytest.mark.parametrize(
+    ("trunk", "rise", "handed"),
+    [
+        ([90, 10, 35], 0.0, "original"),  # some gain, by less than its standard error
+        ([90, 10, 35], 3.0, "trunk"),  # and it surely returns more in training
+        ([90, 10, 10], 3.0, "original"),  # no gain at all
+        ([70, 20, 65], 0.0, "trunk"),
+        ([70, 20, 65], -3.0, "original"),  # it surely returns less in training
+    ],
+)
+def test_many_episodes_in_training_say_what_few_pairs_do_not(trunk: list[float], rise: float, handed: str) -> None:
+    original = [40.0, 30.0, 40.0]
+    returns = {"finalist": trunk, "original": original}
+    assert standing(returns, gain(trunk, original, 0.05), None, "continue", rise=rise)[0][0] == handed
+
+
+@pytest.mark.parametrize(
+    ("late", "sign"), [([250.0, 240.0, 260.0], 1), ([150.0, 160.0, 140.0], 0), ([50.0, 60.0, 40.0], -1)]
+)
+def test_episodes_in_training_are_compared_with_those_of_the_agent(late: list[float], sign: int) -> None:
+    """The agent's are the collected sampled ones, and those in which only the critic learns."""
+
+    class _Trained(Track):
+        run = SimpleNamespace(config=SimpleNamespace(train=TrainConfig(critic_warmup=6_000)))  # type: ignore[assignment]
+        space = SimpleNamespace(agent=SimpleNamespace(algorithm="PPO"))  # type: ignore[assignment]
+
+        def __init__(self) -> None:
+            pass
+
+        def given(self, mode: Any) -> dict[int, float]:
+            return {0: 130.0, 1: 170.0} if mode == "sampled" else {0: 1e6}
+
+        def training_curve(self, entry: Entry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            steps = [2_000, 4_000, 6_000, 10_000, 81_000, 90_000, 100_000, 110_000]
+            means = [150.0, 140.0, 160.0, -1e6, *late, 1e6]
+            return np.array(steps), np.array(means), np.array([2, 3, 2, 9, 4, 4, 5, 9])
+
+    rise = _Trained().rise(Entry(competitor("continue"), Plan(), None), 100_000)
+    assert np.sign(rise) == sign if abs(rise) > SURELY else sign == 0
+
+
+@pytest.mark.parametrize(
+    ("modes", "missing", "shown"),
+    [
+        ([[219.0, 196.0, 224.0, 216.0, 220.0, 238.0], [250.0, 68.0, 240.0, 276.0, 232.0, 62.0]], 90.0, False),
+        ([[219.0, 196.0, 224.0, 216.0, 220.0, 238.0], [210.0, 220.0, 190.0]], 90.0, True),
+        ([[250.0, 68.0, 240.0, 276.0, 232.0, 62.0], []], 90.0, False),
+        ([[250.0, 68.0, 240.0, 276.0, 232.0, 62.0], []], 900.0, True),
+        ([[250.0, 68.0], [250.0, 68.0]], 90.0, True),  # too few to say by how much they vary
+        ([[250.0, 68.0, 240.0], []], -5.0, True),  # it lacks nothing
+    ],
+)
+def test_whether_half_of_what_is_missing_could_be_shown(modes: Any, missing: float, shown: bool) -> None:
+    """In which mode they vary more counts: six episodes may be alike by chance."""
+    kept = reserve(90_000, 1_000, 0.06)
+    found = unshown(modes, 400.0, missing, kept)
+    assert (not found) == shown
+    assert shown or "vary by" in found
+    assert not unshown(modes, 40.0, 5 * missing, reserve(2_000_000, 1_000, 0.06)), "a budget that pays for many pairs"
+
+
 def test_only_what_is_surely_worse_is_worse() -> None:
     assert is_worse([1.0, 1.1, 0.9], [3.0, 3.1, 2.9], 0.05)
     assert not is_worse([3.0, 3.1, 2.9], [1.0, 1.1, 0.9], 0.05)
@@ -72,6 +134,9 @@ class _Finals(Finals):
 
     def pairs(self) -> dict[str, list[float]]:
         return self.given
+
+    def rise(self) -> float:
+        return 0.0
 
     def _quieted(self, who: Any) -> Quiet:
         return Quiet(Path(who), self.shares.get(who, 1.0), tuple(self.others[who]))

@@ -64,9 +64,7 @@ class Finals:
         level, names = self.track.config.level, self.name
         over = gain(returns["finalist"], returns["original"], level)
         over_trunk = gain(returns["finalist"], returns["trunk"], level) if "trunk" in returns else None
-        stop = self.finalist if self.winner is self.trunk else self.trunk.trained
-        rise = self.track.rise(self.trunk, stop) if self.trunk.points else 0.0
-        order, why = standing(returns, over, over_trunk, self.winner.name, self._plain, rise)
+        order, why = standing(returns, over, over_trunk, self.winner.name, self._plain, self.rise())
         other: dict[str, list[float]] = {}
         for handed in order:
             chosen = self._quieted(handed)
@@ -86,6 +84,11 @@ class Finals:
     @property
     def trunk(self) -> Entry:
         return next(e for e in self.track.entries if e.name == TRUNK)
+
+    def rise(self) -> float:
+        """How much more plain PPO returned in training at the point that is tested; see `Track.rise`."""
+        stop = self.finalist if self.winner is self.trunk else self.trunk.trained
+        return self.track.rise(self.trunk, stop) if self.trunk.points else 0.0
 
     @property
     def _plain(self) -> str:

@@ -251,8 +251,8 @@ class Track:
     def rise(self, entry: Entry, stop: int) -> float:
         """How much more its episodes in training return in the last fifth up to `stop` than those of the agent as it
         was, in standard errors of the difference: the collected sampled ones, and those in which only the critic
-        learns. They cost nothing, and are many. 0 where either are too few, and of what learns by replay, which explores
-        otherwise than it plays."""
+        learns. They cost nothing, and are many. 0 where either are too few, and of what learns by replay, which
+        explores otherwise than it plays."""
         if not algorithm_of(self.space.agent).on_policy:
             return 0.0
         steps, means, counts = self.training_curve(entry)
