@@ -434,7 +434,7 @@ def test_it_remembers_what_the_agent_has_seen() -> None:
     assert competitor("sac").remembers
     assert competitor("sac+guidance").remembers
     assert not competitor("afresh+guidance").remembers
-    assert competitor("sac").train(TrainConfig()).average
+    assert competitor("sac").train(TrainConfig()).replay.average
 
 
 @pytest.mark.parametrize(("env", "n_steps"), [("InvertedPendulum-v5", 3), ("Pendulum-v1", 1)])

@@ -44,9 +44,10 @@ def learner(run: Run, folder: Path, held: Transitions | None = None, told: Guida
     folder.mkdir(exist_ok=True)
     average = more.pop("average", None)
     replay = ReplaySettings(
-        n_envs=2, batch_size=16, learning_starts=40, critic_warmup=0, train_freq=4, gradient_steps=4
-    )
-    settings = run.config.train.model_copy(update={"late_checkpoints": 1, "average": average, "replay": replay})
+        n_envs=2, batch_size=16, learning_starts=40, critic_warmup=0, train_freq=4, gradient_steps=4,
+        average=average,
+    )  # fmt: skip
+    settings = run.config.train.model_copy(update={"late_checkpoints": 1, "replay": replay})
     plan = Plan() if told is None else Plan(terms=True)
     return Learner(Workspace(run), settings, plan, told, 3, TOTAL, folder, experience=held, **more)
 

@@ -249,9 +249,6 @@ class TrainConfig(_Config):
     """Entropy coefficient; default 0.01 for discrete actions, 0 for continuous ones."""
     critic_warmup: int = Field(default=6_000, ge=0)
     """Environment steps at the start in which only the critic learns."""
-    average: float | None = Field(default=None, gt=0, le=1)
-    """Share of the training so far over which the weights of what acts are averaged, in what is saved and evaluated;
-    training goes on with them as they are. No average where not set."""
     replay: ReplaySettings = ReplaySettings()
     late_checkpoints: int = Field(default=3, ge=1, le=1_000)
     """Policies kept from the end of training (the last is the final one); scores average over them."""

@@ -73,7 +73,7 @@ class Averaging(BaseCallback):
 
 
 def acting(policy: Any) -> torch.nn.Module:
-    """The part of a policy of Stable-Baselines3 that chooses actions: the actor, or the critic of actions; the whole of
-    one that learns on-policy, which may share layers."""
-    parts = (getattr(policy, name, None) for name in ("actor", "q_net", "quantile_net"))
-    return next((held for held in parts if held is not None), policy)
+    """The part of a policy of Stable-Baselines3 that chooses actions: the actor, or the critic of actions."""
+    return next(
+        held for name in ("actor", "q_net", "quantile_net") if (held := getattr(policy, name, None)) is not None
+    )

@@ -50,7 +50,7 @@ class PPOTrainer(SB3Trainer):
         super().__init__(model, agent, training)
 
     def callbacks(self) -> list[BaseCallback]:
-        return [*super().callbacks(), _CriticWarmup(self.training)]
+        return [_CriticWarmup(self.training)]
 
     def signals(self) -> dict[str, float | None]:
         """`imitation`, the mean loss towards suggestions; `entropy`; `explained_variance` of the critic."""

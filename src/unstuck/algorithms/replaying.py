@@ -11,7 +11,9 @@ an optimiser (`unstuck.algorithms.imitating`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -23,6 +25,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from unstuck.agents import Agent
 from unstuck.agents.policy import build_arguments, load_weights, policy_class
+from unstuck.algorithms.averaging import Averaging, acting
 from unstuck.algorithms.base import Training
 from unstuck.algorithms.imitating import Conservation, Imitation
 from unstuck.algorithms.sb3 import first
@@ -191,6 +194,9 @@ class ReplayTrainer(SB3Trainer):
         super().__init__(model, agent, training)
         self.optimisers = algorithm.optimisers()
         self.imitation: Imitation | None = None
+        self._averaging: Averaging | None = None
+        if settings.average is not None:
+            self._averaging = Averaging(acting(model.policy), settings.average)
         if (conserving := self.guide.part("conserving")) is not None:
             algorithm.conservation(model, conserving.settings.conserve, training)
         if (sense := self.guide.sense) is not None:
@@ -224,16 +230,20 @@ class ReplayTrainer(SB3Trainer):
             obs, after = rows_of(held.observations, rows), rows_of(held.next_observations, rows)
             buffer.add(obs, after, actions[rows], held.rewards[rows], held.terminated[rows] | cut, infos)
 
+    def save(self, path: Path) -> Path:
+        """As `Trainer.save`, with averaged weights where they are averaged."""
+        with self._averaging.in_place() if self._averaging is not None else nullcontext():
+            return super().save(path)
+
     def cadence(self) -> int:
         return REPORT_EVERY
 
     def callbacks(self) -> list[BaseCallback]:
         actor = getattr(self.model.policy, "actor", None)
-        found = super().callbacks()
-        found += [_CriticFirst(actor, self._critic_until)] if actor is not None else []
+        found: list[BaseCallback] = [_CriticFirst(actor, self._critic_until)] if actor is not None else []
         if (early := self.training.config.replay.early) is not None:
             found.append(_MoreAtFirst(self.training.begun + early[0], early[1], self._gradient_steps))
-        return found
+        return [*found, self._averaging] if self._averaging is not None else found
 
     def signals(self) -> dict[str, float | None]:
         """Losses as the library logs them, `ent_coef` where there is one, and `imitation`."""
@@ -251,6 +261,7 @@ class ReplayTrainer(SB3Trainer):
             "buffer": _buffer_state(self.model.replay_buffer),
             "tensors": {} if price is None else {"log_ent_coef": price.detach().clone()},
             "calls": int(getattr(self.model, "_n_calls", 0)),
+            "averaging": {} if self._averaging is None else self._averaging.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -259,6 +270,8 @@ class ReplayTrainer(SB3Trainer):
             _restore_buffer(self.model.replay_buffer, state["buffer"])
             for name, held in state["tensors"].items():
                 getattr(self.model, name).data.copy_(held)
+            if self._averaging is not None:
+                self._averaging.restore(state["averaging"])
         except (RuntimeError, ValueError, KeyError, AttributeError, IndexError) as error:
             raise RunError(f"the suspended training is of another agent or plan ({error}); begin it anew") from error
         self.model._n_calls = state["calls"]

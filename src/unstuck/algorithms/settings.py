@@ -34,6 +34,9 @@ class ReplaySettings(BaseModel):
     anew: bool = False
     """Begin as one does who knows nothing: random actions before the first update, then (DQN, QR-DQN) ever fewer of
     them over the first fifth of training; actor and critic begin together."""
+    average: float | None = Field(default=None, gt=0, le=1)
+    """Share of the training so far over which the weights of what acts are averaged, in what is saved and evaluated;
+    training goes on with them as they are. No average where not set."""
     exploration: float | None = Field(default=None, ge=0, le=1)
     """DQN and QR-DQN: probability of a random action. TD3 and DDPG: standard deviation of the noise, of half the range.
     As in the last episodes of the agent's own training where not set."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from unstuck.agents import Agent, save_agent, to_vecnormalize
-from unstuck.algorithms.averaging import Averaging, acting
 from unstuck.algorithms.base import OnUpdate, Training, Update
 from unstuck.errors import RunError
 from unstuck.guide.assembly import Guide
@@ -38,13 +36,11 @@ class SB3Trainer:
     def __init__(self, model: Any, agent: Agent, training: Training):
         self.model, self.agent, self.training = model, agent, training
         self.guide: Guide = training.guide
-        share = training.config.average
-        self._averaging = None if share is None else Averaging(acting(model.policy), share)
         model.num_timesteps = training.start
 
     def callbacks(self) -> list[BaseCallback]:
         """What the algorithm itself needs beside parts and reports."""
-        return [] if self._averaging is None else [self._averaging]
+        return []
 
     def signals(self) -> dict[str, float | None]:
         """For a line of the learning curve."""
@@ -66,9 +62,8 @@ class SB3Trainer:
         )
 
     def save(self, path: Path) -> Path:
-        """As `Trainer.save`, with averaged weights where they are averaged."""
-        with self._averaging.in_place() if self._averaging is not None else nullcontext():
-            return save_agent(self.model, path, self.agent.normalization)
+        """As `Trainer.save`."""
+        return save_agent(self.model, path, self.agent.normalization)
 
     def state(self) -> dict[str, Any]:
         """As `Trainer.state`."""
@@ -82,7 +77,6 @@ class SB3Trainer:
             "updates": self.model._n_updates,
             "parts": self.guide.state(),
             "numbers": random_numbers(),
-            "averaging": {} if self._averaging is None else self._averaging.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -94,8 +88,6 @@ class SB3Trainer:
             for name, held in state["optimisers"].items():
                 attribute(self.model, name).load_state_dict(held)
             self.guide.restore(state["parts"])
-            if self._averaging is not None:
-                self._averaging.restore(state["averaging"])
         except (RuntimeError, ValueError, KeyError, AttributeError) as error:
             raise RunError(f"the suspended training is of another agent or plan ({error}); begin it anew") from error
         self.model._n_updates = state["updates"]

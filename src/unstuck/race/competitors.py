@@ -30,8 +30,8 @@ TRUNK = "continue"
 THAW = 0.3
 ANOTHER = 1_000_000
 """Added to the seed of what begins once more with other random numbers."""
-AVERAGE, AVERAGE_OF_SAC = 0.25, 0.05
-"""Share of its training so far over which a competitor's weights are averaged, in what is evaluated and handed over."""
+AVERAGE = 0.05
+"""Share of its training over which the weights of an agent of SAC are averaged."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,7 @@ def _spaces(patient: Patient) -> tuple[spaces.Space, spaces.Space]:
 
 _REPLAYED: Mapping[str, Any] = {
     "plan": {"short_episodes": 0},  # what it replays of cut ones says nothing of how they go on
-    "train": {"average": AVERAGE_OF_SAC},
-    "replay": {"anew": True, "early": EARLY},
+    "replay": {"anew": True, "average": AVERAGE, "early": EARLY},
     "needs_states": True, "remembers": True, "late": True, "quick": True,
 }  # fmt: skip
 _KNOWN = (
@@ -241,7 +240,7 @@ class Competitor:
 
     def train(self, config: TrainConfig) -> TrainConfig:
         """The settings of training."""
-        changes: dict[str, Any] = {"late_checkpoints": 1, "average": AVERAGE}  # a race has points of its own
+        changes: dict[str, Any] = {"late_checkpoints": 1}  # a race has points of its own
         for treatment in self.treatments:
             changes |= treatment.train
             if treatment.replay:
