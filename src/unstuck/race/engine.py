@@ -4,6 +4,7 @@
            ─▶ what begins from the bottom, if all else is flat
            ─▶ the best trains on, and gives way where it is not ahead ─▶ test against the agent before and the trunk
 
+Where no test in the budget could show a gain over an agent that is near a good one, the trunk is trained alone.
 Every environment step is charged: the states, all training, every evaluation episode and the test. States are gathered
 when somebody races who needs them. What follows from what is decided by numbers in the folders of finished legs alone,
 so that a race that goes on after a kill decides as it would have.
