@@ -322,9 +322,18 @@ def test_far_from_a_good_agent_the_bottom_comes_first(slope: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("near", "noise", "goes_on"), [(True, 5.0, "guidance"), (True, 30.0, "afresh"), (False, 5.0, "afresh")]
+    ("near", "noise", "missing", "goes_on"),
+    [
+        (True, 5.0, 0.0, "guidance"),
+        (True, 5.0, 300.0, "guidance"),
+        (True, 5.0, 2_000.0, "afresh"),  # 40 more is next to nothing of what it lacks
+        (True, 30.0, 0.0, "afresh"),
+        (False, 5.0, 0.0, "afresh"),
+    ],
 )
-def test_near_a_good_agent_what_is_surely_better_goes_on(near: bool, noise: float, goes_on: str) -> None:
+def test_near_a_good_agent_what_is_surely_better_goes_on(
+    near: bool, noise: float, missing: float, goes_on: str
+) -> None:
     track_ = _Bottom(
         {
             "continue": Curve("continue", 16_000, 750.0, 5.0, 0.0, 0.001),
@@ -334,7 +343,7 @@ def test_near_a_good_agent_what_is_surely_better_goes_on(near: bool, noise: floa
     )
     early = [entry(name, (16_000, [track_.curves[name].level])) for name in ("continue", "guidance")]
     rungs = Rungs(entered=2, first=16_000, episodes=2)
-    found = Contest(track_, early, [entry("afresh")], rungs, trunk_first=False, near=near).run()
+    found = Contest(track_, early, [entry("afresh")], rungs, trunk_first=False, near=near, missing=missing).run()
     assert found.winner.name == goes_on
 
 

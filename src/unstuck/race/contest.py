@@ -26,6 +26,9 @@ PATIENCE = 0.25
 QUICK, TRIED = 12_000, 2
 """Environment steps for which what is quick is trained before it is judged; and how many times that, where two of it
 are compared."""
+LITTLE = 0.1
+"""Share of what an agent lacks to a good one: who is heading for less is not on its way, however surely it is better
+than the agent."""
 NO_ROOM = "not entered: there is no room for it in this budget"
 ROOMY = 400
 """Episodes for which a budget must be worth, so that what begins from the bottom has time enough whatever was tried
@@ -69,6 +72,8 @@ class Contest:
     waiting: list[Entry] = field(default_factory=list)
     look: int = 0
     """Environment steps of a first look at the trunk, where a few may be enough; 0: none."""
+    missing: float = 0.0
+    """Return that the agent lacks to a good one; 0 where that is not known."""
     unshown: str = ""
     """Why no gain of anybody could be told from chance, so that nobody but the trunk is tried; '' where one could."""
 
@@ -218,10 +223,10 @@ class Contest:
     def _moves(self, entry: Entry) -> bool:
         """Whether it surely gets on: an agent that is stuck should be left to nobody for a lucky start, and the return
         of a few episodes can be lucky. From an agent that is near a good one whatever is surely better goes on, because
-        what begins from the bottom has far to go to be where that is."""
+        what begins from the bottom has far to go to be where that is; unless it is better by next to nothing."""
         curve, (before, error) = self.track.curve(entry), self.track.before
         if self.near and entry is not self.trunk and curve.level - 2 * curve.noise > before + 2 * error:
-            return True
+            return self.track.heading(entry) >= before + LITTLE * self.missing
         return climbs(curve, before, error, self.track.total)
 
     def try_late(self, base: Entry, late: Sequence[Entry]) -> Entry:
@@ -299,6 +304,7 @@ def contest(
     near: bool = False,
     glimpse: bool = False,
     feedback: Feedback | None = None,
+    missing: float = 0.0,
     unshown: str = "",
 ) -> Contest:
     """The contest of those that entered, as many as there is room for; with one place kept for what the coach says when
@@ -307,7 +313,7 @@ def contest(
     Args:
         glimpse: whether the trunk is looked at after a few steps already. An agent that learns by replay begins with an
             empty buffer, and its first few updates may lift it far above what it is later.
-        unshown: see `Contest`.
+        missing, unshown: see `Contest`.
     """
     early = [e for e in entered if track.alone or not e.competitor.late]
     late = [e for e in entered if e not in early]
@@ -329,5 +335,6 @@ def contest(
         entry.out(NO_ROOM)
     look = shortest_look(track, rungs) if glimpse else 0
     return Contest(
-        track, early[:places], tried, rungs, trunk_first, feedback, bottom_first, near, early[places:], look, unshown
-    )
+        track, early[:places], tried, rungs, trunk_first, feedback, bottom_first, near, early[places:], look, missing,
+        unshown,
+    )  # fmt: skip

@@ -54,7 +54,7 @@ class Race:
         self.track = track
         self.guidances = [(g, p) for g, p in guidances if usable(g, p)]
         self.trunk_first = self.bottom_first = self.near = False
-        self.unshown = ""
+        self.missing, self.unshown = 0.0, ""
         track.ready = self.operate
         track.entries = self._entries()
 
@@ -65,7 +65,7 @@ class Race:
         contested = contest(
             track, list(track.entries), trunk_first=self.trunk_first, bottom_first=self.bottom_first, near=self.near,
             glimpse=not algorithm_of(track.space.agent).on_policy, feedback=self._feedback(),
-            unshown=self.unshown,
+            missing=self.missing, unshown=self.unshown,
         ).run()  # fmt: skip
         winner, finalist = finish(track, *contested)
         if not winner.trained:
@@ -96,6 +96,7 @@ class Race:
             # Who is stuck by all that is known of it should not be left to plain PPO for a lucky start.
             self.trunk_first = signs.verdict != "stuck"
             self.bottom_first, self.near = signs.bottom_first, signs.near
+            self.missing = signs.missing or 0.0
             if signs.judged_by_noise and signs.missing is not None:
                 length = float(np.mean([len(e) for e in track.space.episodes]))
                 modes = sorted(MODES, key=lambda mode: mode != track.config.mode)
