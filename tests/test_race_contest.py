@@ -322,29 +322,31 @@ def test_far_from_a_good_agent_the_bottom_comes_first(slope: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("near", "noise", "missing", "goes_on"),
-    [
-        (True, 5.0, 0.0, "guidance"),
-        (True, 5.0, 300.0, "guidance"),
-        (True, 5.0, 2_000.0, "afresh"),  # 40 more is next to nothing of what it lacks
-        (True, 30.0, 0.0, "afresh"),
-        (False, 5.0, 0.0, "afresh"),
-    ],
+    ("near", "noise", "goes_on"), [(True, 5.0, "guidance"), (True, 30.0, "afresh"), (False, 5.0, "afresh")]
 )
-def test_near_a_good_agent_what_is_surely_better_goes_on(
-    near: bool, noise: float, missing: float, goes_on: str
-) -> None:
+def test_near_a_good_agent_what_is_surely_better_goes_on(near: bool, noise: float, goes_on: str) -> None:
+    assert _near_a_good_agent(near, noise, missing=2_000.0, late="afresh") == goes_on
+
+
+@pytest.mark.parametrize(("missing", "goes_on"), [(0.0, "guidance"), (300.0, "guidance"), (2_000.0, "sac")])
+def test_what_is_quick_is_tried_where_that_is_next_to_nothing(missing: float, goes_on: str) -> None:
+    """40 more are much of 300, and little of 2000."""
+    assert _near_a_good_agent(True, 5.0, missing=missing, late="sac") == goes_on
+
+
+def _near_a_good_agent(near: bool, noise: float, *, missing: float, late: str) -> str:
     track_ = _Bottom(
         {
             "continue": Curve("continue", 16_000, 750.0, 5.0, 0.0, 0.001),
             "guidance": Curve("guidance", 16_000, 790.0, noise, 0.0, 0.001),
             "afresh": Curve("afresh", 25_000, 300.0, 5.0, 0.05, 0.001),
+            "sac": Curve("sac", 12_000, 700.0, 5.0),
         }
     )
+    track_.training_curve = lambda one: (np.zeros(1), np.zeros(1), np.ones(1))  # type: ignore[method-assign]
     early = [entry(name, (16_000, [track_.curves[name].level])) for name in ("continue", "guidance")]
     rungs = Rungs(entered=2, first=16_000, episodes=2)
-    found = Contest(track_, early, [entry("afresh")], rungs, trunk_first=False, near=near, missing=missing).run()
-    assert found.winner.name == goes_on
+    return Contest(track_, early, [entry(late)], rungs, trunk_first=False, near=near, missing=missing).run().winner.name
 
 
 @pytest.mark.parametrize(("near", "entered"), [(True, 4), (False, 2)])

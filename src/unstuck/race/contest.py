@@ -27,8 +27,8 @@ QUICK, TRIED = 12_000, 2
 """Environment steps for which what is quick is trained before it is judged; and how many times that, where two of it
 are compared."""
 LITTLE = 0.1
-"""Share of what an agent lacks to a good one: who is heading for less is not on its way, however surely it is better
-than the agent."""
+"""Share of what an agent lacks to a good one: where who is on its way is heading for less of it, what is quick is tried
+all the same."""
 NO_ROOM = "not entered: there is no room for it in this budget"
 ROOMY = 400
 """Episodes for which a budget must be worth, so that what begins from the bottom has time enough whatever was tried
@@ -223,11 +223,15 @@ class Contest:
     def _moves(self, entry: Entry) -> bool:
         """Whether it surely gets on: an agent that is stuck should be left to nobody for a lucky start, and the return
         of a few episodes can be lucky. From an agent that is near a good one whatever is surely better goes on, because
-        what begins from the bottom has far to go to be where that is; unless it is better by next to nothing."""
+        what begins from the bottom has far to go to be where that is."""
         curve, (before, error) = self.track.curve(entry), self.track.before
         if self.near and entry is not self.trunk and curve.level - 2 * curve.noise > before + 2 * error:
-            return self.track.heading(entry) >= before + LITTLE * self.missing
+            return True
         return climbs(curve, before, error, self.track.total)
+
+    def _little(self, entry: Entry) -> bool:
+        """Whether it is heading for next to nothing of what the agent lacks, however surely it is better."""
+        return self.track.heading(entry) < self.track.before[0] + LITTLE * self.missing
 
     def try_late(self, base: Entry, late: Sequence[Entry]) -> Entry:
         """What begins from the bottom is tried where nothing else gets the agent moving, one after the other, each
@@ -236,10 +240,13 @@ class Contest:
         track = self.track
         moving = next((e for e in (base, self.trunk) if self._moves(e)), None)
         if moving is not None:
-            for entry in late:
+            tried = [e for e in late if e.competitor.quick] if self._little(moving) else []
+            for entry in (e for e in late if e not in tried):
                 entry.out(f"not tried: {moving.name} is on its way without it")
-            track.show("nothing begins from the bottom")
-            return base
+            if not tried:
+                track.show("nothing begins from the bottom")
+                return base
+            late = tried
         heading, late = track.heading(base), self._duelled(late)
         for number, entry in enumerate(late):
             quick = entry.competitor.quick
