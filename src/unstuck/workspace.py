@@ -89,7 +89,7 @@ class Workspace:
         """Whether there are episodes of the agent; a single treatment may be trained without them."""
         return "collect" in self.run.manifest.stages
 
-    @property
+    @cached_property
     def fails(self) -> bool:
         """Whether failing ends the agent's episodes, as far as they are known; reads them all."""
         return self.collected and failing(self.episodes)

@@ -97,7 +97,8 @@ def entries(signs: Signs) -> list[Competitor]:
     if signs.well:
         return [competitor(name) for name in (TRUNK, *opinions[:1])]
     if not signs.on_policy:  # what treats an actor of PPO's kind is not for it
-        new = ["afresh"] if signs.time_for_anew else []
+        # What has learnt most of the task would have to be learnt again, in a budget about as long as its training was.
+        new = ["afresh"] if signs.time_for_anew and not signs.near else []
         return _leading([TRUNK, *opinions, *_quick(signs, opinions), *new], signs)
     early = sorted(_early(signs, opinions), key=lambda name: -_promise(name, signs))
     return _leading([TRUNK, *early, *_late(signs, opinions)], signs)
