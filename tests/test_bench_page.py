@@ -95,6 +95,24 @@ def test_aggregates_are_of_the_tasks_that_all_methods_have() -> None:
     assert "| RICE | no result |" in text
 
 
+def test_ours_and_the_control_are_compared_on_all_tasks_that_they_have() -> None:
+    """The lake, of which RICE has no result, counts there: on it ours lies at another place."""
+    rows = [r for r in rows_of(METHODS) if not (r["task"] == "lake" and r["method"] == "rice")]
+    for row in rows:
+        if row["task"] == "lake" and row["method"] == "unstuck":
+            row["returns"] = [returned / 2 for returned in row["returns"]]
+    summary = SuiteSummary(HEAD, rows)
+    verdict = summary.verdict("sampled")
+    assert verdict is not None
+    assert verdict.beside is not None
+    assert verdict.beside.tasks == 2
+    assert verdict.beside.ours.mean < verdict.ours.mean == summary.iqm("unstuck", "sampled").mean
+    assert "- On all 2 tasks that Unstuck and PPO continued have in common: " in page(summary, {}, "results", "again")
+    whole = SuiteSummary(HEAD, rows_of(METHODS)).verdict("sampled")
+    assert whole is not None
+    assert whole.beside is None, "the aggregates say it"
+
+
 def test_a_reference_below_the_agent_before_is_refused() -> None:
     rows = rows_of(METHODS)
     for row in rows:

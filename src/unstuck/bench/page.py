@@ -94,6 +94,11 @@ def _verdict(summary: SuiteSummary, mode: str) -> str:
     lines = [f"## Does {ours} win? {mode.capitalize()}", "", _ahead(ours, rival, verdict), ""]
     if control is not None:
         name = summary.label(control)
+        if (beside := verdict.beside) is not None:
+            lines += [
+                f"- On all {beside.tasks} tasks that {ours} and {name} have in common: interquartile means "
+                f"{_cell(beside.ours)} and {_cell(beside.control)}, P(better) {_cell(beside.probability)}."
+            ]
         lines += [
             f"- Tasks significantly worse than {name}: {_listed(verdict.worse) or 'none'}.",
             f"- Tasks significantly better than {name}: {_listed(verdict.better) or 'none'}.",

@@ -31,6 +31,18 @@ __all__ = ["MODES", "SuiteSummary", "SuiteVerdict"]
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Two methods on all tasks on which both have results, in one mode."""
+
+    tasks: int
+    ours: Interval
+    """Interquartile mean of normalised scores."""
+    control: Interval
+    probability: Interval
+    """That ours is better."""
+
+
+@dataclass(frozen=True)
 class SuiteVerdict:
     """Whether the suite's own method wins, in one mode."""
 
@@ -45,6 +57,8 @@ class SuiteVerdict:
     worse: tuple[str, ...]
     """Tasks on which it is significantly worse than the control (95 %, Welch, not corrected for many tasks)."""
     better: tuple[str, ...]
+    beside: Beside | None = None
+    """Ours and the control, where they have more tasks in common than all methods have."""
 
     @property
     def met(self) -> bool:
@@ -198,7 +212,17 @@ class SuiteSummary:
         gaps = {t: self.gap(t, self.ours, mode) for t in self.tasks}
         worse = tuple(t for t, g in gaps.items() if g is not None and g.high is not None and g.high < 0)
         better = tuple(t for t, g in gaps.items() if g is not None and g.low is not None and g.low > 0)
-        return SuiteVerdict(mode, ours, rival, theirs, ahead, not apart, worse, better)
+        return SuiteVerdict(mode, ours, rival, theirs, ahead, not apart, worse, better, self._beside(mode))
+
+    def _beside(self, mode: str) -> Beside | None:
+        ours, control = self.ours, self.control
+        if ours is None or control is None:
+            return None
+        tasks = [t for t in self.tasks if self.scores(t, ours, mode) and self.scores(t, control, mode)]
+        if len(tasks) <= len(self.common):
+            return None
+        a, b = ([self.normalized(t, method, mode) for t in tasks] for method in (ours, control))
+        return Beside(len(tasks), aggregate(a), aggregate(b), probability_of_improvement(a, b))
 
     def gap(self, task: str, method: str, mode: str) -> Interval | None:
         """Mean return of a method minus that of the control, with Welch's interval."""
