@@ -32,7 +32,7 @@ from unstuck.race.finish import finish
 from unstuck.race.legs import fit, gather, patient
 from unstuck.race.reserve import unshown
 from unstuck.race.track import Track
-from unstuck.results import MODES, Rank
+from unstuck.results import Rank
 from unstuck.stages.explain import chosen_explainer
 from unstuck.treatments import check_sac
 from unstuck.treatments.another import NAMES
@@ -97,11 +97,10 @@ class Race:
             self.trunk_first = signs.verdict != "stuck"
             self.bottom_first, self.near = signs.bottom_first, signs.near
             self.missing = signs.missing or 0.0
-            if signs.judged_by_noise and signs.missing is not None:
+            if signs.judged_by_noise:
                 length = float(np.mean([len(e) for e in track.space.episodes]))
-                modes = sorted(MODES, key=lambda mode: mode != track.config.mode)
-                returns = [list(track.given(mode).values()) for mode in modes]
-                self.unshown = unshown(returns, length, signs.missing, track.reserve)
+                returns = [list(track.given(mode).values()) for mode in track.modes]
+                self.unshown = unshown(returns, length, self.missing, track.reserve)
         found = []
         for one in competitors:
             guidance, plan = self.guidances[one.opinion] if one.guided else (None, Plan())

@@ -108,23 +108,27 @@ def unshown(modes: Sequence[Sequence[float]], length: float, missing: float, kep
         length: mean steps of these.
         missing: return that it lacks to a good agent, of which `HALF` should be shown.
     """
-    known = [returns for returns in modes if len(returns) >= FEWEST_KNOWN]
-    if not known or missing <= 0 or kept.most <= 0:
-        return ""
-    spread = max(float(np.std(returns, ddof=1)) for returns in known) * 2**0.5
-    needed = int(np.ceil((POWER * spread / (HALF * missing)) ** 2))
+    spread = max((float(np.std(returns, ddof=1)) for returns in modes if len(returns) >= FEWEST_KNOWN), default=0.0)
+    needed = _pairs(HALF * missing, spread * 2**0.5)  # of two episodes, which vary alike
     paid = (n for n in range(1, MOST_PAIRS + 1) if episodes_of(n, 2, len(modes[0])) * length <= kept.most)
-    if needed <= (most := max(paid, default=0)):
+    if kept.most <= 0 or needed <= (most := max(paid, default=0)):
         return ""
     return (
-        f"returns vary by {spread / 2**0.5:.3g}, so that half of the {missing:.3g} that it lacks would show in some "
-        f"{needed} pairs of episodes, and there is room for {most}"
+        f"returns vary by {spread:.3g}, so that half of the {missing:.3g} that it lacks would show in some "
+        f"{needed:.0f} pairs of episodes, and there is room for {most}"
     )
 
 
 def pairs_to_show(gain: float, spread: float) -> int:
     """Paired episodes that it takes, about, to show a gain in the mean return where differences have this standard
     deviation; 0 of none, or of one so small that no test would show it."""
-    if gain <= 0 or not np.isfinite(spread) or (POWER * spread / gain) ** 2 > MOST_PAIRS:
-        return 0
-    return int(np.ceil((POWER * spread / gain) ** 2))
+    needed = _pairs(gain, spread)
+    return int(needed) if needed <= MOST_PAIRS else 0
+
+
+def _pairs(gain: float, spread: float) -> float:
+    """As `pairs_to_show`, however many; 0 where either is no number, as a file may say, or there is no gain."""
+    if not gain > 0 or not np.isfinite(spread):
+        return 0.0
+    with np.errstate(over="ignore"):
+        return float(np.ceil(np.square(np.divide(POWER * spread, gain))))

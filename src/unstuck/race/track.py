@@ -27,7 +27,7 @@ from unstuck.race.schedule import (
     optimistic,
     rank,
     slope_of,
-)  # fmt: skip
+)
 from unstuck.race.spread import together
 from unstuck.results import LADDER, MODES, Charges, Ladder, Mode
 from unstuck.rollout import first_of, time_limit
@@ -192,6 +192,11 @@ class Track:
 
     # ------------------------------------------------------------------------------------------------ the numbers
 
+    @property
+    def modes(self) -> list[Mode]:
+        """The mode in which the agent will be run, then the other one."""
+        return sorted(MODES, key=lambda mode: mode != self.config.mode)
+
     def given(self, mode: Mode) -> dict[int, float]:
         """Seed → return of the collected episodes in a mode; without those that collecting cut."""
         those = [e for e in self.space.episodes if e.deterministic == (mode == MODES[0])]
@@ -201,8 +206,7 @@ class Track:
     def before(self) -> tuple[float, float]:
         """Mean return of the agent as it was given, in its collected episodes, and its standard error; of the other
         mode where no episode of the mode was whole."""
-        modes = sorted(MODES, key=lambda mode: mode != self.config.mode)
-        returns = next(held for mode in modes if (held := list(self.given(mode).values())))
+        returns = next(held for mode in self.modes if (held := list(self.given(mode).values())))
         return float(np.mean(returns)), float(np.std(returns) / np.sqrt(max(1, len(returns) - 1)))
 
     @property
