@@ -24,7 +24,7 @@ from unstuck.race import contest as contests
 from unstuck.race.competitors import Patient, competitor
 from unstuck.race.contest import Contest
 from unstuck.race.engine import Race
-from unstuck.race.entering import Signs, entries
+from unstuck.race.entering import Outlook, Signs, entries
 from unstuck.race.entry import Entry
 from unstuck.race.finish import ahead_of
 from unstuck.race.legs import patient
@@ -195,7 +195,7 @@ def test_it_goes_on_where_what_it_gained_leads_above_the_others(
     }
     track = _Track(curves, first, last)
     base, late = (Entry(competitor(name), Plan(), None) for name in curves)
-    contest = Contest(track, [base], [late], Rungs(entered=2, first=10_240, episodes=2), trunk_first=False)
+    contest = Contest(track, [base], [late], Rungs(entered=2, first=10_240, episodes=2))
     assert contest.try_late(base, [late]).name == goes_on
     assert track.steps == {"sac": 12_288}, "it is judged early, not after a quarter of the budget"
 
@@ -218,7 +218,7 @@ def test_where_there_is_room_the_better_of_two_goes_on(
     track = _Track(curves, -250.0)
     track.budget, track.total, track.reserve = budget, 300_000, Reserve(10_000, (1.0,), 0, 1000)
     base, *late = (Entry(competitor(name), Plan(), None) for name in ("transplant", *names))
-    contest = Contest(track, [base], late, Rungs(entered=2, first=10_240, episodes=2), trunk_first=False)
+    contest = Contest(track, [base], late, Rungs(entered=2, first=10_240, episodes=2))
     winner = contest.try_late(base, late)
     assert winner.name == goes_on
     assert set(track.steps.values()) == {steps}
@@ -252,7 +252,7 @@ def test_a_second_one_begins_with_other_weights(pendulum: tuple[Agent, States, s
 def test_there_is_room_for_it_on_a_short_budget_beside_what_is_guided() -> None:
     track = _Track({}, 0.0)
     entered = [Entry(competitor(name), Plan(), None) for name in ("continue", "guidance", "sac", "afresh")]
-    assert [e.name for e in contests.contest(track, entered, trunk_first=False).late] == ["sac"]
+    assert [e.name for e in contests.contest(track, entered).late] == ["sac"]
     assert entered[-1].rank.status == "dropped"
 
 
@@ -354,10 +354,10 @@ def test_it_comes_before_what_goes_on_from_the_agent(level: float, goes_on: str)
 
     track = _Trains(curves, 100.0)
     trunk, other, late = (Entry(competitor(name), Plan(), None) for name in curves)
-    contest = Contest(track, [trunk, other], [late], Rungs(entered=2, first=6_144, episodes=2), trunk_first=False)
+    contest = Contest(track, [trunk, other], [late], Rungs(entered=2, first=6_144, episodes=2))
     assert contest.run().winner.name == goes_on
     assert ("transplant" in track.steps) == (goes_on == "transplant")
-    near = Contest(track, [trunk, other], [late], Rungs(2, 6_144, 2), trunk_first=False, near=True)
+    near = Contest(track, [trunk, other], [late], Rungs(2, 6_144, 2), outlook=Outlook(near=True))
     assert not near.leading, "of an agent that is halfway what it has learnt comes first"
 
 
@@ -391,8 +391,7 @@ def test_others_are_made_ready_only_where_it_is_given_up(withdraws: str) -> None
         track_ = _Trains(curves, 100.0)
         track_.ready = ready
         contest = Contest(
-            track_, [trunk, other], [late], Rungs(entered=2, first=6_144, episodes=2),
-            trunk_first=False, waiting=[waiting],
+            track_, [trunk, other], [late], Rungs(entered=2, first=6_144, episodes=2), waiting=[waiting]
         )  # fmt: skip
         contest.run()
         return asked, contest

@@ -13,6 +13,7 @@ from unstuck.race import contest as contests
 from unstuck.race import track
 from unstuck.race.competitors import competitor
 from unstuck.race.contest import Contest
+from unstuck.race.entering import Outlook
 from unstuck.race.entry import Entry
 from unstuck.race.finish import _from_the_bottom, ahead_of, finish, kept
 from unstuck.race.schedule import Curve, Rungs
@@ -147,7 +148,7 @@ def test_a_lucky_return_is_no_reason_to_try_nothing_else() -> None:
 
     def goes_on() -> str:
         track_ = _Bottom(curves)
-        return Contest(track_, [trunk, lucky], [late], rungs, trunk_first=False).try_late(lucky, [late]).name
+        return Contest(track_, [trunk, lucky], [late], rungs).try_late(lucky, [late]).name
 
     assert goes_on() == "afresh"
     curves["guidance"] = Curve("guidance", 32_000, 2080.0, 200.0, 0.02, 0.002)  # its training says so too
@@ -167,7 +168,7 @@ def test_a_rise_that_may_be_noise_outbids_nobody_on_a_long_budget(slope: float, 
     track_ = _Bottom(curves)
     track_.episode = episode
     rungs = Rungs(entered=1, first=8_000, episodes=2)
-    assert Contest(track_, [trunk], [late], rungs, trunk_first=False, bottom_first=True).decide()[0].name == goes_on
+    assert Contest(track_, [trunk], [late], rungs, Outlook(bottom_first=True)).decide()[0].name == goes_on
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_what_plain_training_lifts_at_once_is_left_to_it(level: float, stuck: bo
     curves = {"continue": Curve("continue", 8_000, level, 100.0), "afresh": Curve("afresh", 25_000, 900.0, 5.0, 1, 0.1)}
     trunk, late = entry("continue", (8_000, [level])), entry("afresh")
     rungs = Rungs(entered=1, first=8_000, episodes=2)
-    contest = Contest(_Bottom(curves), [trunk], [late], rungs, trunk_first=not stuck, bottom_first=True)
+    contest = Contest(_Bottom(curves), [trunk], [late], rungs, Outlook(trunk_first=not stuck, bottom_first=True))
     assert contest.decide()[0].name == goes_on
 
 
@@ -197,7 +198,7 @@ def test_a_glimpse_of_what_learns_by_replay(level: float, goes_on: str, looks: l
 
     trunk, late = entry("continue", (3_000, [level])), entry("afresh")
     rungs = Rungs(entered=1, first=8_000, episodes=2)
-    contest = Contest(_Looked(curves), [trunk], [late], rungs, trunk_first=False, bottom_first=True, look=3_000)
+    contest = Contest(_Looked(curves), [trunk], [late], rungs, Outlook(bottom_first=True), look=3_000)
     assert contest.decide()[0].name == goes_on
     assert stops == looks
 
@@ -222,7 +223,7 @@ def test_a_flat_trunk_leaves_the_way_to_what_is_not_clearly_below(
         }
     )
     rungs = Rungs(entered=2, first=12_000, episodes=2)
-    assert Contest(track_, [trunk, other], [], rungs, trunk_first=False).treated(trunk).name == goes_on
+    assert Contest(track_, [trunk, other], [], rungs).treated(trunk).name == goes_on
 
 
 def test_plain_ppo_that_won_a_rung_can_be_followed_by_the_best_of_the_others() -> None:
@@ -238,7 +239,7 @@ def test_plain_ppo_that_won_a_rung_can_be_followed_by_the_best_of_the_others() -
             pass
 
     rungs = Rungs(entered=3, first=16_000, episodes=2)
-    winner, rivals, _ = Contest(_Rung(curves), early, [], rungs, trunk_first=False).run()
+    winner, rivals, _ = Contest(_Rung(curves), early, [], rungs).run()
     assert winner is trunk
     assert rivals == others[:1]
 
@@ -255,7 +256,7 @@ def test_what_begins_from_the_bottom_is_left_the_steps_that_it_needs() -> None:
         track_.budget = budget
         for episode in (50, 200, 1000):
             track_.episode = episode
-            few = contests.contest(track_, [entry("continue"), entry("transplant"), entry("afresh")], trunk_first=False)
+            few = contests.contest(track_, [entry("continue"), entry("transplant"), entry("afresh")])
             assert len(few.early) == 2 or not few.late
 
 
@@ -267,7 +268,7 @@ def test_on_a_short_budget_either_a_guided_one_or_one_from_the_bottom_is_tried(
     track_.budget = 100_000
     track_.episode = 100 if long else 1000
     entered = [entry(n) for n in ("continue", "guidance" if guided else "transplant", "afresh", "shrink-and-perturb")]
-    assert len(contests.contest(track_, entered, trunk_first=False).late) == tried
+    assert len(contests.contest(track_, entered).late) == tried
 
 
 @pytest.mark.parametrize(
@@ -291,7 +292,7 @@ def test_what_begins_from_the_bottom_is_tried_one_after_the_other(
     )
     trunk, *late = (entry(name) for name in track_.curves)
     rungs = Rungs(entered=1, first=16_000, episodes=2)
-    found = Contest(track_, [trunk], late, rungs, trunk_first=False).try_late(trunk, late)
+    found = Contest(track_, [trunk], late, rungs).try_late(trunk, late)
     assert found.name == goes_on
     assert list(track_.steps) == trained
     assert [e.name for e in (trunk, *late) if e.rank.status == "dropped"] == [
@@ -311,7 +312,7 @@ def test_far_from_a_good_agent_the_bottom_comes_first(slope: float) -> None:
     _, other, late = early = [entry(name, (16_000, [c.level])) for name, c in track_.curves.items()]
     late.points.clear()
     rungs = Rungs(entered=2, first=20_000, episodes=2)
-    found = Contest(track_, early[:2], [late], rungs, trunk_first=False, bottom_first=True).run()
+    found = Contest(track_, early[:2], [late], rungs, Outlook(bottom_first=True)).run()
     if slope:
         assert found.winner is late
         assert track_.steps == {"continue": 7_000, "afresh": 25_000}  # a look at the trunk, and nobody else
@@ -346,7 +347,7 @@ def _near_a_good_agent(near: bool, noise: float, *, missing: float, late: str) -
     track_.training_curve = lambda one: (np.zeros(1), np.zeros(1), np.ones(1))  # type: ignore[method-assign]
     early = [entry(name, (16_000, [track_.curves[name].level])) for name in ("continue", "guidance")]
     rungs = Rungs(entered=2, first=16_000, episodes=2)
-    return Contest(track_, early, [entry(late)], rungs, trunk_first=False, near=near, missing=missing).run().winner.name
+    return Contest(track_, early, [entry(late)], rungs, Outlook(near=near, missing=missing)).run().winner.name
 
 
 @pytest.mark.parametrize(("near", "entered"), [(True, 4), (False, 2)])
@@ -354,7 +355,7 @@ def test_near_a_good_agent_more_is_tried_that_goes_on_from_it(near: bool, entere
     track_ = _Bottom({})
     track_.budget, track_.episode, track_.config = 500_000, 1000, RaceConfig()
     names_ = ("continue", "guidance", "small-batches", "short-episodes", "afresh")
-    found = contests.contest(track_, [entry(n) for n in names_], trunk_first=False, near=near)
+    found = contests.contest(track_, [entry(n) for n in names_], outlook=Outlook(near=near))
     assert len(found.early) == entered
     assert [e.name for e in found.late] == ["afresh"]
 
@@ -396,7 +397,7 @@ def test_on_a_middling_budget_the_best_is_given_time_before_the_bottom_is_tried(
     _, base, late = early = [entry(n, (16_000, [c.level])) for n, c in track_.curves.items()]
     late.points.clear()
     rungs = Rungs(entered=2, first=16_000, episodes=2)
-    Contest(track_, early[:2], [late], rungs, trunk_first=False).decide()
+    Contest(track_, early[:2], [late], rungs).decide()
     assert track_.steps.get(base.name, base.trained) == trained
 
 
@@ -427,7 +428,7 @@ def test_near_a_good_agent_treatments_are_tried_without_a_guidance_that_does_not
     for one in (late, *waiting):
         one.points.clear()
     rungs = Rungs(entered=2, first=16_000, episodes=2)
-    contest = Contest(track_, [trunk, other], [late], rungs, trunk_first=False, near=near, waiting=waiting)
+    contest = Contest(track_, [trunk, other], [late], rungs, waiting=waiting, outlook=Outlook(near=near))
     winner = contest.run().winner.name
     assert ("transplant" in track_.steps) == (goes_on is not None)
     assert goes_on in (None, winner)
@@ -440,9 +441,8 @@ def test_where_no_gain_could_be_shown_all_is_left_to_the_trunk() -> None:
     track_ = _Bottom({"continue": Curve("continue", 10_000, 150.0, 50.0), "thaw": Curve("thaw", 10_000, 272.0, 5.0)})
     trunk, other, waiting, late = (entry(name) for name in ("continue", "thaw", "small-batches", "afresh"))
     rungs = Rungs(entered=2, first=10_000, episodes=2)
-    found = Contest(
-        track_, [trunk, other], [late], rungs, trunk_first=True, waiting=[waiting], unshown="returns vary"
-    ).run()  # fmt: skip
+    outlook = Outlook(trunk_first=True, unshown="returns vary")
+    found = Contest(track_, [trunk, other], [late], rungs, outlook, waiting=[waiting]).run()
     assert found.winner is trunk
     assert not found.rivals
     assert not found.untried, "nor is anything tried later on"

@@ -16,7 +16,7 @@ from unstuck.playing import Arena, Played
 from unstuck.race import finals, legs
 from unstuck.race.competitors import competitor
 from unstuck.race.entry import Entry
-from unstuck.race.finals import SURELY, Finals, affordable, standing
+from unstuck.race.finals import Finals, affordable, standing
 from unstuck.race.quiet import Quiet
 from unstuck.race.reserve import MOST_PAIRS, Reserve, episodes_of, pairs_to_show, reserve, unshown
 from unstuck.race.track import Track
@@ -67,6 +67,14 @@ def test_many_episodes_in_training_say_what_few_pairs_do_not(trunk: list[float],
     assert standing(returns, gain(trunk, original, 0.05), None, "continue", rise=rise)[0][0] == handed
 
 
+@pytest.mark.parametrize(("level", "handed"), [(0.05, "trunk"), (0.01, "original")])
+def test_how_sure_episodes_in_training_must_be_is_the_level_of_the_race(level: float, handed: str) -> None:
+    trunk, original = [90.0, 10.0, 35.0], [40.0, 30.0, 40.0]
+    returns = {"finalist": trunk, "original": original}
+    found = standing(returns, gain(trunk, original, level), None, "continue", rise=2.0, level=level)
+    assert found[0][0] == handed
+
+
 @pytest.mark.parametrize(
     ("late", "sign"), [([250.0, 240.0, 260.0], 1), ([150.0, 160.0, 140.0], 0), ([50.0, 60.0, 40.0], -1)]
 )
@@ -89,7 +97,7 @@ def test_episodes_in_training_are_compared_with_those_of_the_agent(late: list[fl
             return np.array(steps), np.array(means), np.array([2, 3, 2, 9, 4, 4, 5, 9])
 
     rise = _Trained().rise(Entry(competitor("continue"), Plan(), None), 100_000)
-    assert np.sign(rise) == sign if abs(rise) > SURELY else sign == 0
+    assert np.sign(rise) == sign if abs(rise) > 1.645 else sign == 0
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from unstuck.race.entering import UNKNOWN, Outlook
 from unstuck.race.entry import Entry
 from unstuck.race.feedback import ROOM, Feedback
 from unstuck.race.schedule import FEWEST, TIMES_SHORTEST, Rungs, climbs, leapt, plan_rungs
@@ -54,9 +55,7 @@ class Contest:
     Args:
         early: who goes on from where the agent is, the trunk in front.
         late: who begins from the bottom.
-        trunk_first: whether nobody else is tried where the trunk gets on by itself.
-        bottom_first: whether what begins from the bottom is tried before what goes on from the agent.
-        near: whether the agent is known to be no worse than halfway to a good one.
+        outlook: what is known of the agent.
         waiting: who would go on from where the agent is, and did not enter for want of room.
     """
 
@@ -64,18 +63,12 @@ class Contest:
     early: list[Entry]
     late: list[Entry]
     rungs: Rungs
-    trunk_first: bool
+    outlook: Outlook = UNKNOWN
     feedback: Feedback | None = None
     """Asks the coach again after the first rung."""
-    bottom_first: bool = False
-    near: bool = False
     waiting: list[Entry] = field(default_factory=list)
     look: int = 0
     """Environment steps of a first look at the trunk, where a few may be enough; 0: none."""
-    missing: float = 0.0
-    """Return that the agent lacks to a good one; 0 where that is not known."""
-    unshown: str = ""
-    """Why no gain of anybody could be told from chance, so that nobody but the trunk is tried; '' where one could."""
 
     @property
     def trunk(self) -> Entry:
@@ -89,19 +82,19 @@ class Contest:
             rivals = sorted(raced, key=self.track.heading, reverse=True)[:1]
         else:
             rivals = [e for e in raced if e is base or e is self.trunk]
-        untried = [] if self.unshown else [e for e in self.late if not e.points and e is not winner]
+        untried = [] if self.outlook.unshown else [e for e in self.late if not e.points and e is not winner]
         return Contested(winner, rivals, untried)
 
     def decide(self) -> tuple[Entry, Entry]:
         """Who trains with what is left, and the best of those that go on from the agent."""
         track, trunk = self.track, self.trunk
         others = [*self.early[1:], *self.late]
-        if self.unshown:
+        if self.outlook.unshown:
             for entry in [*others, *self.waiting]:
-                entry.out(f"not tried: {self.unshown}")
+                entry.out(f"not tried: {self.outlook.unshown}")
             track.show(f"{trunk.name} alone")
             return trunk, trunk
-        looks = [self.look, self.rungs.first if self.trunk_first else 0] if others else []
+        looks = [self.look, self.rungs.first if self.outlook.trunk_first else 0] if others else []
         for steps in filter(None, looks):
             track.train([trunk], steps)
             curve = track.curve(trunk)
@@ -123,7 +116,7 @@ class Contest:
         base = self._halve()
         if not late:
             return base, base
-        if self.near:
+        if self.outlook.near:
             base = self._without(base)
         self._wait_for(base)
         return self.try_late(base, late), base
@@ -143,9 +136,9 @@ class Contest:
     def leading(self) -> list[Entry]:
         """What begins from the bottom, and is tried before those that go on from the agent: all of it where the agent
         is far from a good one."""
-        if self.bottom_first:
+        if self.outlook.bottom_first:
             return self.late
-        return [e for e in self.late if e.competitor.leads(self.near)]
+        return [e for e in self.late if e.competitor.leads(self.outlook.near)]
 
     def _halve(self) -> Entry:
         """Successive halving among those that go on from where the agent is; returns the best."""
@@ -225,13 +218,13 @@ class Contest:
         of a few episodes can be lucky. From an agent that is near a good one whatever is surely better goes on, because
         what begins from the bottom has far to go to be where that is."""
         curve, (before, error) = self.track.curve(entry), self.track.before
-        if self.near and entry is not self.trunk and curve.level - 2 * curve.noise > before + 2 * error:
+        if self.outlook.near and entry is not self.trunk and curve.level - 2 * curve.noise > before + 2 * error:
             return True
         return climbs(curve, before, error, self.track.total)
 
     def _little(self, entry: Entry) -> bool:
         """Whether it is heading for next to nothing of what the agent lacks, however surely it is better."""
-        return self.track.heading(entry) < self.track.before[0] + LITTLE * self.missing
+        return self.track.heading(entry) < self.track.before[0] + LITTLE * self.outlook.missing
 
     def try_late(self, base: Entry, late: Sequence[Entry]) -> Entry:
         """What begins from the bottom is tried where nothing else gets the agent moving, one after the other, each
@@ -305,14 +298,10 @@ def lay_out(track: Track, early: int, late: bool, few: int | None = FEW) -> Rung
 def contest(
     track: Track,
     entered: list[Entry],
+    outlook: Outlook = UNKNOWN,
     *,
-    trunk_first: bool,
-    bottom_first: bool = False,
-    near: bool = False,
     glimpse: bool = False,
     feedback: Feedback | None = None,
-    missing: float = 0.0,
-    unshown: str = "",
 ) -> Contest:
     """The contest of those that entered, as many as there is room for; with one place kept for what the coach says when
     it is asked again.
@@ -320,15 +309,14 @@ def contest(
     Args:
         glimpse: whether the trunk is looked at after a few steps already. An agent that learns by replay begins with an
             empty buffer, and its first few updates may lift it far above what it is later.
-        missing, unshown: see `Contest`.
     """
     early = [e for e in entered if track.alone or not e.competitor.late]
     late = [e for e in entered if e not in early]
-    few = None if near else FEW if feedback is None else ROOM
+    few = None if outlook.near else FEW if feedback is None else ROOM
     rungs = lay_out(track, len(early) + (feedback is not None), bool(late), few)
     if feedback is not None and rungs.entered < ROOM:
         track.say("the coach is not asked again: there is no room for it in this budget")
-        feedback, rungs = None, lay_out(track, len(early), bool(late), None if near else FEW)
+        feedback, rungs = None, lay_out(track, len(early), bool(late), None if outlook.near else FEW)
     track.episodes = rungs.episodes
     # On a short budget there is no time for what begins from the bottom beside what is guided.
     places = rungs.entered - (feedback is not None)
@@ -341,7 +329,4 @@ def contest(
     for entry in [*early[places:], *(e for e in late if e not in tried)]:
         entry.out(NO_ROOM)
     look = shortest_look(track, rungs) if glimpse else 0
-    return Contest(
-        track, early[:places], tried, rungs, trunk_first, feedback, bottom_first, near, early[places:], look, missing,
-        unshown,
-    )  # fmt: skip
+    return Contest(track, early[:places], tried, rungs, outlook, feedback, waiting=early[places:], look=look)

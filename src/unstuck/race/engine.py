@@ -13,6 +13,7 @@ so that a race that goes on after a kill decides as it would have.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -24,7 +25,7 @@ from unstuck.guide.plan import Plan
 from unstuck.race import screen as screening
 from unstuck.race.competitors import TRUNK
 from unstuck.race.contest import contest
-from unstuck.race.entering import entries, named, signs_of, usable
+from unstuck.race.entering import UNKNOWN, Signs, entries, named, signs_of, usable
 from unstuck.race.entry import Entry
 from unstuck.race.feedback import Feedback
 from unstuck.race.finals import Finals, Outcome
@@ -53,8 +54,7 @@ class Race:
     def __init__(self, track: Track, guidances: Sequence[tuple[Guidance, Plan]]):
         self.track = track
         self.guidances = [(g, p) for g, p in guidances if usable(g, p)]
-        self.trunk_first = self.bottom_first = self.near = False
-        self.missing, self.unshown = 0.0, ""
+        self.outlook = UNKNOWN
         track.ready = self.operate
         track.entries = self._entries()
 
@@ -63,9 +63,8 @@ class Race:
         track = self.track
         track.show("who may race, by what the diagnosis says and the coach would try")
         contested = contest(
-            track, list(track.entries), trunk_first=self.trunk_first, bottom_first=self.bottom_first, near=self.near,
+            track, list(track.entries), self.outlook,
             glimpse=not algorithm_of(track.space.agent).on_policy, feedback=self._feedback(),
-            missing=self.missing, unshown=self.unshown,
         ).run()  # fmt: skip
         winner, finalist = finish(track, *contested)
         if not winner.trained:
@@ -93,14 +92,7 @@ class Race:
         else:
             signs = signs_of(track.space, self.guidances, track.budget, long=track.long)
             competitors = entries(signs)
-            # Who is stuck by all that is known of it should not be left to plain PPO for a lucky start.
-            self.trunk_first = signs.verdict != "stuck"
-            self.bottom_first, self.near = signs.bottom_first, signs.near
-            self.missing = signs.missing or 0.0
-            if signs.judged_by_noise:
-                length = float(np.mean([len(e) for e in track.space.episodes]))
-                returns = [list(track.given(mode).values()) for mode in track.modes]
-                self.unshown = unshown(returns, length, self.missing, track.reserve)
+            self.outlook = replace(signs.outlook, unshown=self._unshown(signs))
         found = []
         for one in competitors:
             guidance, plan = self.guidances[one.opinion] if one.guided else (None, Plan())
@@ -108,6 +100,13 @@ class Race:
             reason = "; ".join(part for part in (known, self._screened(guidance, plan)) if part)
             found.append(Entry(one, one.plan(plan), guidance, rank=Rank(name=one.name, reason=reason)))
         return found
+
+    def _unshown(self, signs: Signs) -> str:
+        track = self.track
+        if not signs.judged_by_noise or signs.missing is None:
+            return ""
+        length = float(np.mean([len(e) for e in track.space.episodes]))
+        return unshown([list(track.given(mode).values()) for mode in track.modes], length, signs.missing, track.reserve)
 
     def _screened(self, guidance: Guidance | None, plan: Plan) -> str:
         """What the collected episodes say of a guidance's reward terms, without a step."""

@@ -25,6 +25,25 @@ FAR = 0.5
 
 
 @dataclass(frozen=True)
+class Outlook:
+    """What a contest goes by; as it is where nothing is known of the agent."""
+
+    trunk_first: bool = False
+    """Nobody else is tried where the trunk gets on by itself."""
+    bottom_first: bool = False
+    """What begins from the bottom is tried before what goes on from the agent."""
+    near: bool = False
+    """The agent is known to be no worse than halfway to a good one."""
+    missing: float = 0.0
+    """Return that it lacks to a good one; 0 where that is not known."""
+    unshown: str = ""
+    """Why no gain of anybody could be told from chance, so that nobody but the trunk is tried; '' where one could."""
+
+
+UNKNOWN = Outlook()
+
+
+@dataclass(frozen=True)
 class Signs:
     """What the choice of competitors goes by."""
 
@@ -86,6 +105,14 @@ class Signs:
     def well(self) -> bool:
         """It needs nothing but training, if that."""
         return self.verdict in ("already good", "on its way")
+
+    @property
+    def outlook(self) -> Outlook:
+        """For a contest: who is stuck by all that is known is not left to plain PPO for a lucky start."""
+        return Outlook(
+            trunk_first=self.verdict != "stuck", bottom_first=self.bottom_first, near=self.near,
+            missing=self.missing or 0.0,
+        )  # fmt: skip
 
 
 def entries(signs: Signs) -> list[Competitor]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from scipy import stats
 
 from unstuck.agents import load_agent
 from unstuck.cells import cell
@@ -31,9 +32,6 @@ from unstuck.rollout import first_of
 
 TEST_SEED = 4_000_000
 """Seed of the first test episode beyond the collected ones."""
-
-SURELY = 1.645
-"""Standard errors by which what is more is more with one-sided 95 %."""
 
 Who = Literal["finalist", "trunk", "original"]
 
@@ -64,7 +62,7 @@ class Finals:
         level, names = self.track.config.level, self.name
         over = gain(returns["finalist"], returns["original"], level)
         over_trunk = gain(returns["finalist"], returns["trunk"], level) if "trunk" in returns else None
-        order, why = standing(returns, over, over_trunk, self.winner.name, self._plain, self.rise())
+        order, why = standing(returns, over, over_trunk, self.winner.name, self._plain, self.rise(), level)
         other: dict[str, list[float]] = {}
         for handed in order:
             chosen = self._quieted(handed)
@@ -213,17 +211,20 @@ def standing(
     winner: str,
     plain: str = "plain PPO",
     rise: float = 0.0,
+    level: float = 0.05,
 ) -> tuple[list[Who], str]:
     """Who may be handed over by the paired episodes, the best first, the agent before last; and why the first.
 
     Args:
         rise: by how many standard errors plain PPO's episodes in training return more in the end than the agent's.
+        level: one-sided, from which that is evidence.
     """
     gains = [g for g in (over, over_trunk) if g is not None]
     plain_returns = returns.get("trunk", returns["finalist"])
     pairs = stands_out(plain_returns, returns["original"])
-    trained = rise > SURELY and float(np.mean(plain_returns)) > float(np.mean(returns["original"]))
-    better = rise > -SURELY and (pairs or trained)
+    surely = float(stats.norm.isf(level))
+    trained = rise > surely and float(np.mean(plain_returns)) > float(np.mean(returns["original"]))
+    better = rise > -surely and (pairs or trained)
     rest: list[Who] = ["trunk", "original"] if better else ["original"]
     if all(is_better(g) for g in gains):
         than = "the agent before" + (f" and {plain}" if over_trunk is not None else "")
