@@ -107,7 +107,7 @@ class Replay(Track):
 
     def worth(self) -> float:
         """The level of what is handed over; other modes and noise have no part in it."""
-        winner, finalist = finish(self, *contest(self, self.entries, trunk_first=False).run())
+        winner, finalist = finish(self, *contest(self, self.entries).run())
         returns, level = self._test(winner, finalist), self.config.level
         over = gain(returns["finalist"], returns["original"], level)
         over_trunk = gain(returns["finalist"], returns["trunk"], level) if "trunk" in returns else None
