@@ -16,7 +16,7 @@ from unstuck.playing import Arena, Played
 from unstuck.race import finals, legs
 from unstuck.race.competitors import competitor
 from unstuck.race.entry import Entry
-from unstuck.race.finals import Finals, affordable, standing
+from unstuck.race.finals import Finals, standing
 from unstuck.race.quiet import Quiet
 from unstuck.race.reserve import MOST_PAIRS, Reserve, episodes_of, pairs_to_show, reserve, unshown
 from unstuck.race.track import Track
@@ -139,13 +139,13 @@ class _Finals(Finals):
     def __init__(self, paired: dict[str, list[float]], other: dict[str, list[float]], shares: dict[str, float]) -> None:
         class _T:
             config, alone, left, episode = RaceConfig(treatments=("continue", "afresh")), False, 10**6, 10
-            trainer = "SAC"
+            trainer, reserve = "SAC", Reserve(10**6, (1.0, 0.3, 0.1), 5, 10)
 
         super().__init__(_T(), Entry(competitor("afresh"), Plan(), None), 1)  # type: ignore[arg-type]
-        self.given, self.others, self.shares = paired, other, shares
+        self.others, self.shares, self.returns, self.kept_steps = other, shares, paired, []
 
-    def pairs(self) -> dict[str, list[float]]:
-        return self.given
+    def play_pairs(self, kept: int) -> None:
+        self.kept_steps.append(kept)
 
     def rise(self) -> float:
         return 0.0
@@ -173,8 +173,11 @@ def test_never_worse_in_the_other_mode(
 ) -> None:
     paired = {"finalist": [9, 9.1, 9.2], "trunk": [5, 5.2, 5], "original": [1, 1.1, 1]}
     other = {"finalist": finalist, "trunk": trunk, "original": original}
-    outcome = _Finals(paired, other, {"trunk": 0.3}).run()
+    test = _Finals(paired, other, {"trunk": 0.3})
+    outcome = test.run()
     assert outcome.handed == handed
+    # At first all is kept for the other mode; then five episodes of the trunk, and two for each share of who leads.
+    assert test.kept_steps == [200, 50 + 60]
     assert outcome.quiet.share == (0.3 if handed == "trunk" else 1.0)
     assert ("0.3 of its noise" in outcome.why) == (handed == "trunk")
     assert ("in sampled play" in outcome.why) == (handed != "finalist")
@@ -276,13 +279,18 @@ def test_pairs_are_played_until_what_is_kept_for_them_is_spent(
     track.entries = [trunk]  # type: ignore[attr-defined]
     test = Finals(track, trunk, 1)  # type: ignore[arg-type]
     monkeypatch.setattr(Finals, "path", lambda self, who: Path(who))
-    returns = test.pairs()
+    test.play_pairs(track.reserve.other)
     assert played == pairs
     assert len(test.seeds) == len(set(test.seeds)) == sum(pairs)
     assert 900 not in test.seeds
-    assert returns == {"finalist": [9.0] * sum(pairs), "original": [5.0] * sum(pairs)}
+    assert test.returns == {"finalist": [9.0] * sum(pairs), "original": [5.0] * sum(pairs)}
     assert track.left >= track.reserve.other  # the other mode has what was kept for it
-    assert affordable(track, 0, 1, MOST_PAIRS - sum(pairs)) == 0  # type: ignore[arg-type]
+    played.clear()
+    test.play_pairs(track.reserve.other)
+    assert not played
+    test.play_pairs(0)
+    assert len(test.seeds) == len(set(test.seeds)) == sum(pairs) + sum(played)
+    assert sum(pairs) < len(test.seeds) <= MOST_PAIRS or sum(pairs) == MOST_PAIRS, "what is not needed pays for more"
 
 
 @pytest.mark.parametrize(("length", "episodes"), [(1000, 2), (600, 2), (300, 4), (100, 5)])

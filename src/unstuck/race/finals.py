@@ -32,6 +32,8 @@ from unstuck.rollout import first_of
 
 TEST_SEED = 4_000_000
 """Seed of the first test episode beyond the collected ones."""
+FEW_SAMPLED = 2
+"""Episodes for each share of the noise that are kept for who leads after all, once more pairs were played."""
 
 Who = Literal["finalist", "trunk", "original"]
 
@@ -48,8 +50,10 @@ class Finals:
     winner: Entry
     finalist: int
     quiet: dict[str, Quiet] = field(default_factory=dict)
-    seeds: Sequence[int] = ()
+    returns: dict[str, list[float]] = field(default_factory=dict)
     """Of the paired episodes."""
+    seeds: Sequence[int] = ()
+    """Of these."""
 
     def run(self) -> Outcome:
         """Play what the test needs, and decide."""
@@ -58,11 +62,13 @@ class Finals:
             return Outcome(self.winner, self.finalist, "finalist", why, Quiet(self.path("finalist"), 1.0, ()))
         if self.track.config.mode != MODES[0]:
             self._quieted("finalist")  # its noise counts in the very test
-        returns = self.pairs()
-        level, names = self.track.config.level, self.name
-        over = gain(returns["finalist"], returns["original"], level)
-        over_trunk = gain(returns["finalist"], returns["trunk"], level) if "trunk" in returns else None
-        order, why = standing(returns, over, over_trunk, self.winner.name, self._plain, self.rise(), level)
+        self.play_pairs(self.track.reserve.other)
+        if self.track.config.mode == MODES[0]:
+            # Its noise is looked at first: what was kept for that and is left then pays for more pairs.
+            self._quieted(self._standing()[0][0])
+            self.play_pairs(self._kept)
+        order, why = self._standing()
+        returns, level, names = self.returns, self.track.config.level, self.name
         other: dict[str, list[float]] = {}
         for handed in order:
             chosen = self._quieted(handed)
@@ -76,8 +82,19 @@ class Finals:
             why = f"{why}; but it is worse than {than} in {self._other} play"
         return Outcome(
             self.winner, self.finalist, handed, why + _noise(chosen), chosen, returns, tuple(self.seeds), other,
-            over, over_trunk,
+            *self._gains,
         )  # fmt: skip
+
+    @property
+    def _gains(self) -> tuple[Gain, Gain | None]:
+        """Of the finalist, over the agent before and over the trunk."""
+        ours, level = self.returns["finalist"], self.track.config.level
+        trunk = self.returns.get("trunk")
+        return gain(ours, self.returns["original"], level), None if trunk is None else gain(ours, trunk, level)
+
+    def _standing(self) -> tuple[list[Who], str]:
+        level = self.track.config.level
+        return standing(self.returns, *self._gains, self.winner.name, self._plain, self.rise(), level)
 
     @property
     def trunk(self) -> Entry:
@@ -121,10 +138,22 @@ class Finals:
             self.quiet[who] = quieted(track, who, self.path(who), count=count, given=given)
         return self.quiet[who]
 
-    def pairs(self) -> dict[str, list[float]]:
-        """Returns of paired episodes in the mode in which the agent will be run: finalist, original, and the trunk
-        unless it is the finalist. As many as can be paid for, by how long episodes may be, and then as many more as
-        these left room for: whatever they returned, so that the test stays one test."""
+    @property
+    def _kept(self) -> int:
+        """Environment steps for the other mode once the noise of who leads was looked at: the trunk's episodes, and
+        some for whoever leads in the end."""
+        kept = self.track.reserve
+        count = min(FEW_SAMPLED, kept.sampled) * len(kept.shares) + (kept.sampled if "trunk" in self.returns else 0)
+        return count * kept.episode
+
+    def play_pairs(self, kept: int) -> None:
+        """Paired episodes in the mode in which the agent will be run: finalist, original, and the trunk unless it is
+        the finalist. As many as can be paid for, by how long episodes may be, and then as many more as these left room
+        for: whatever they returned, so that the test stays one test.
+
+        Args:
+            kept: environment steps that are left for what comes after.
+        """
         track, mode = self.track, self.track.config.mode
         known = track.given(mode)
         extra = [first_of(TEST_SEED, track.seed) + i for i in range(MOST_PAIRS)]
@@ -133,15 +162,15 @@ class Finals:
         players = {"finalist": self.path("finalist") if held is None else held.agent}
         if self.winner is not self.trunk:
             players["trunk"] = self.path("trunk")
-        found: dict[str, list[float]] = {name: [] for name in (*players, "original")}
-        done = 0
-        while (more := affordable(track, max(0, len(known) - done), len(players), len(order) - done)) > 0:
+        self.returns = self.returns or {name: [] for name in (*players, "original")}
+        done, room = len(self.seeds), track.left - kept
+        while (more := affordable(room, track.episode, len(players), len(known) - done, len(order) - done)) > 0:
             some, done = order[done : done + more], done + more
             returns = self._played(players, some, known)
-            for name, each in found.items():
+            for name, each in self.returns.items():
                 each += returns[name]
+            room = track.left - kept
         self.seeds = order[:done]
-        return found
 
     def _played(self, players: dict[str, Path], seeds: list[int], known: dict[int, float]) -> dict[str, list[float]]:
         """Some of the pairs."""
@@ -243,15 +272,14 @@ def _rest(handed: Who, returns: dict[str, list[float]]) -> list[Who]:
     return ["original", "trunk"] if handed == "finalist" and "trunk" in returns else ["original"]
 
 
-def affordable(track: Track, known: int, players: int, most: int) -> int:
-    """How many pairs what is left pays for, less what the other mode takes.
+def affordable(room: int, episode: int, players: int, known: int, most: int) -> int:
+    """How many pairs so many environment steps pay for, if episodes are as long as they may be.
 
     Args:
-        known, players: as `episodes_of` takes them.
+        players, known: as `episodes_of` takes them.
         most: no more than these.
     """
-    left = track.left - track.reserve.other
-    return max((n for n in range(1, most + 1) if episodes_of(n, players, known) * track.episode <= left), default=0)
+    return max((n for n in range(1, most + 1) if episodes_of(n, players, max(0, known)) * episode <= room), default=0)
 
 
 def _noise(quiet: Quiet) -> str:
