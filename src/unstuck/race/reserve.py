@@ -104,11 +104,15 @@ def unshown(modes: Sequence[Sequence[float]], length: float, missing: float, kep
 
     Args:
         modes: returns of the agent's collected episodes, of the mode that is tested and of the other one. Six of one
-            may be alike by chance, so that in which they vary more counts.
+            may be alike by chance, and lucky, so that the mode in which they vary more counts, and the lower one.
         length: mean steps of these.
-        missing: return that it lacks to a good agent, of which `HALF` should be shown.
+        missing: return that the better one lacks to a good agent; half of what is missing should be shown.
     """
-    spread = max((float(np.std(returns, ddof=1)) for returns in modes if len(returns) >= FEWEST_KNOWN), default=0.0)
+    known = [np.asarray(r) for r in modes if len(r) >= FEWEST_KNOWN and np.isfinite(r).all()]
+    if not known or not missing > 0:
+        return ""
+    levels, spread = [float(r.mean()) for r in known], max(float(r.std(ddof=1)) for r in known)
+    missing += max(levels) - min(levels)
     needed = _pairs(HALF * missing, spread * 2**0.5)  # of two episodes, which vary alike
     paid = (n for n in range(1, MOST_PAIRS + 1) if episodes_of(n, 2, len(modes[0])) * length <= kept.most)
     if kept.most <= 0 or needed <= (most := max(paid, default=0)):
