@@ -90,10 +90,7 @@ class Contest:
         track, trunk = self.track, self.trunk
         others = [*self.early[1:], *self.late]
         if self.outlook.unshown:
-            for entry in [*others, *self.waiting]:
-                entry.out(f"not tried: {self.outlook.unshown}")
-            track.show(f"{trunk.name} alone")
-            return trunk, trunk
+            return self._little_to_show(), trunk
         looks = [self.look, self.rungs.first if self.outlook.trunk_first else 0] if others else []
         for steps in filter(None, looks):
             track.train([trunk], steps)
@@ -120,6 +117,20 @@ class Contest:
             base = self._without(base)
         self._wait_for(base)
         return self.try_late(base, late), base
+
+    def _little_to_show(self) -> Entry:
+        """Who goes on where no gain of most could be told from chance: the trunk, unless what is quick has more to
+        come, and to come as far as a good agent would be shown."""
+        track, trunk = self.track, self.trunk
+        quick = [e for e in self.late if e.competitor.quick] if self.outlook.whole_shown else []
+        for entry in [*self.early[1:], *(e for e in self.late if e not in quick), *self.waiting]:
+            entry.out(f"not tried: {self.outlook.unshown}")
+        track.show(f"{trunk.name} alone" if not quick else f"{trunk.name}, and what is quick")
+        if not quick:
+            return trunk
+        track.ready(quick)
+        track.train([trunk], shortest_look(track, self.rungs))
+        return self.try_late(trunk, quick)
 
     def _readied(self, late: Sequence[Entry]) -> None:
         """All others; who waited takes the place of who withdrew."""

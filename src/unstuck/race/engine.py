@@ -31,7 +31,7 @@ from unstuck.race.feedback import Feedback
 from unstuck.race.finals import Finals, Outcome
 from unstuck.race.finish import finish
 from unstuck.race.legs import fit, gather, patient
-from unstuck.race.reserve import unshown
+from unstuck.race.reserve import HALF, unshown
 from unstuck.race.track import Track
 from unstuck.results import Rank
 from unstuck.stages.explain import chosen_explainer
@@ -92,7 +92,9 @@ class Race:
         else:
             signs = signs_of(track.space, self.guidances, track.budget, long=track.long)
             competitors = entries(signs)
-            self.outlook = replace(signs.outlook, unshown=self._unshown(signs))
+            self.outlook = replace(
+                signs.outlook, unshown=self._unshown(signs, HALF), whole_shown=not self._unshown(signs, 1.0)
+            )
         found = []
         for one in competitors:
             guidance, plan = self.guidances[one.opinion] if one.guided else (None, Plan())
@@ -101,12 +103,14 @@ class Race:
             found.append(Entry(one, one.plan(plan), guidance, rank=Rank(name=one.name, reason=reason)))
         return found
 
-    def _unshown(self, signs: Signs) -> str:
+    def _unshown(self, signs: Signs, part: float) -> str:
+        """Why so much of what the agent lacks to a good one could not be shown; see `unshown`."""
         track = self.track
         if not signs.judged_by_noise or signs.missing is None:
             return ""
         length = float(np.mean([len(e) for e in track.space.episodes]))
-        return unshown([list(track.given(mode).values()) for mode in track.modes], length, signs.missing, track.reserve)
+        returns = [list(track.given(mode).values()) for mode in track.modes]
+        return unshown(returns, length, signs.missing, track.reserve, part)
 
     def _screened(self, guidance: Guidance | None, plan: Plan) -> str:
         """What the collected episodes say of a guidance's reward terms, without a step."""

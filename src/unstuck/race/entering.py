@@ -38,6 +38,8 @@ class Outlook:
     """Return that it lacks to a good one; 0 where that is not known."""
     unshown: str = ""
     """Why no gain of anybody could be told from chance, so that nobody but the trunk is tried; '' where one could."""
+    whole_shown: bool = False
+    """To come as far as a good agent would be shown all the same, so that what is quick is tried."""
 
 
 UNKNOWN = Outlook()
