@@ -27,9 +27,9 @@ PATIENCE = 0.25
 QUICK, TRIED = 12_000, 2
 """Environment steps for which what is quick is trained before it is judged; and how many times that, where two of it
 are compared."""
-LITTLE = 0.1
+LITTLE, MOST = 0.1, 0.75
 """Share of what an agent lacks to a good one: where who is on its way is heading for less of it, what is quick is tried
-all the same."""
+all the same. The former from an agent that is halfway, the latter from one that is further away."""
 NO_ROOM = "not entered: there is no room for it in this budget"
 ROOMY = 400
 """Episodes for which a budget must be worth, so that what begins from the bottom has time enough whatever was tried
@@ -96,10 +96,11 @@ class Contest:
             track.train([trunk], steps)
             curve = track.curve(trunk)
             if climbs(curve, *track.before, track.total) or leapt(curve, *track.before):
-                for entry in others:
+                quick = [e for e in self.leading if e.competitor.quick and self._less(trunk)]
+                for entry in (e for e in others if e not in quick):
                     entry.out(f"not tried: {trunk.name} gets on without it")
                 track.show(f"{trunk.name} gets on by itself")
-                return trunk, trunk
+                return self._beside(quick), trunk
         if self.leading:
             track.ready(self.leading)
             # One look at the trunk, because it is in every race, and in the last test.
@@ -126,10 +127,16 @@ class Contest:
         for entry in [*self.early[1:], *(e for e in self.late if e not in quick), *self.waiting]:
             entry.out(f"not tried: {self.outlook.unshown}")
         track.show(f"{trunk.name} alone" if not quick else f"{trunk.name}, and what is quick")
+        return self._beside(quick)
+
+    def _beside(self, quick: Sequence[Entry]) -> Entry:
+        """Who goes on, the trunk or what is quick, where nobody else is tried."""
+        track, trunk = self.track, self.trunk
         if not quick:
             return trunk
         track.ready(quick)
-        track.train([trunk], shortest_look(track, self.rungs))
+        if not trunk.points:
+            track.train([trunk], shortest_look(track, self.rungs))
         return self.try_late(trunk, quick)
 
     def _readied(self, late: Sequence[Entry]) -> None:
@@ -233,9 +240,10 @@ class Contest:
             return True
         return climbs(curve, before, error, self.track.total)
 
-    def _little(self, entry: Entry) -> bool:
-        """Whether it is heading for next to nothing of what the agent lacks, however surely it is better."""
-        return self.track.heading(entry) < self.track.before[0] + LITTLE * self.outlook.missing
+    def _less(self, entry: Entry) -> bool:
+        """Whether it is heading for too little of what the agent lacks, however surely it is better."""
+        share = LITTLE if self.outlook.near else MOST
+        return self.track.heading(entry) < self.track.before[0] + share * self.outlook.missing
 
     def try_late(self, base: Entry, late: Sequence[Entry]) -> Entry:
         """What begins from the bottom is tried where nothing else gets the agent moving, one after the other, each
@@ -244,7 +252,7 @@ class Contest:
         track = self.track
         moving = next((e for e in (base, self.trunk) if self._moves(e)), None)
         if moving is not None:
-            tried = [e for e in late if e.competitor.quick] if self._little(moving) else []
+            tried = [e for e in late if e.competitor.quick] if self._less(moving) else []
             for entry in (e for e in late if e not in tried):
                 entry.out(f"not tried: {moving.name} is on its way without it")
             if not tried:
