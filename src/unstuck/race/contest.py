@@ -27,9 +27,9 @@ PATIENCE = 0.25
 QUICK, TRIED = 12_000, 2
 """Environment steps for which what is quick is trained before it is judged; and how many times that, where two of it
 are compared."""
-ENOUGH = 0.5
+LITTLE, MOST = 0.2, 0.75
 """Share of what an agent lacks to a good one: where who is on its way is heading for less of it, what is quick is tried
-all the same."""
+all the same. The former from an agent that is halfway, the latter from one that is further away."""
 NO_ROOM = "not entered: there is no room for it in this budget"
 ROOMY = 400
 """Episodes for which a budget must be worth, so that what begins from the bottom has time enough whatever was tried
@@ -242,7 +242,8 @@ class Contest:
 
     def _less(self, entry: Entry) -> bool:
         """Whether it is heading for too little of what the agent lacks, however surely it is better."""
-        return self.track.heading(entry) < self.track.before[0] + ENOUGH * self.outlook.missing
+        share = LITTLE if self.outlook.near else MOST
+        return self.track.heading(entry) < self.track.before[0] + share * self.outlook.missing
 
     def try_late(self, base: Entry, late: Sequence[Entry]) -> Entry:
         """What begins from the bottom is tried where nothing else gets the agent moving, one after the other, each
