@@ -145,6 +145,7 @@ def test_gains_are_drawn_out_along_a_curve_through_them() -> None:
     assert drawn_out(-200.0, curve, 60_000) == pytest.approx(-200 + 1000 * 6**0.6)
     assert drawn_out(900.0, curve, 60_000) == 800.0
     assert drawn_out(-200.0, curve, 5_000) == 800.0
+    assert drawn_out(-200.0, curve, 60_000, 1.0) == pytest.approx(-200 + 1000 * 6)
 
 
 class _Track(Track):

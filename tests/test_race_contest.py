@@ -489,6 +489,27 @@ def test_far_from_a_good_agent_what_is_quick_is_tried_where_plain_ppo_gets_on(
     assert other.rank.note == slow.rank.note == "not tried: continue gets on without it"
 
 
+@pytest.mark.parametrize(
+    ("outlook", "long", "goes_on"),
+    [
+        (Outlook(missing=4_000.0), False, "sac"),
+        (Outlook(missing=4_000.0), True, "continue"),  # over so many steps everything would come to be good
+        (Outlook(missing=4_000.0, near=True), False, "continue"),
+        (Outlook(), False, "continue"),
+    ],
+)
+def test_far_from_a_good_agent_what_is_quick_is_drawn_out_in_a_straight_line(
+    outlook: Outlook, long: bool, goes_on: str
+) -> None:
+    """In 12,000 of 60,000 steps it came from -100 to 100: 425 along steps^0.6, and 900 straight on."""
+    track_ = _Bottom({"continue": Curve("continue", 16_000, 800.0, 5.0), "sac": Curve("sac", 12_000, 100.0, 5.0)})
+    track_.episode = 100 if long else 1000
+    track_.training_curve = lambda one: (np.zeros(1), np.full(1, -100.0), np.ones(1))  # type: ignore[method-assign]
+    trunk, sac = entry("continue", (16_000, [800.0])), entry("sac", (12_000, [100.0]))
+    found = Contest(track_, [trunk], [sac], Rungs(1, 16_000, 2), outlook).try_late(trunk, [sac])
+    assert found.name == goes_on
+
+
 def test_what_is_tried_after_all_is_made_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it needs is gathered, and paid for, before it is known for how many steps it is trained."""
     track_ = _Bottom({"afresh": Curve("afresh", 20_000, 100.0, 5.0)})

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from unstuck.race.entering import UNKNOWN, Outlook
 from unstuck.race.entry import Entry
 from unstuck.race.feedback import ROOM, Feedback
-from unstuck.race.schedule import FEWEST, TIMES_SHORTEST, Rungs, climbs, leapt, plan_rungs
+from unstuck.race.schedule import EXPONENT, FEWEST, TIMES_SHORTEST, Rungs, climbs, leapt, plan_rungs
 from unstuck.race.track import Track
 from unstuck.treatments.another import DUEL
 
@@ -240,6 +240,12 @@ class Contest:
             return True
         return climbs(curve, before, error, self.track.total)
 
+    @property
+    def _hopeful(self) -> bool:
+        """Whether what is quick is drawn out in a straight line: from an agent known to be far from a good one there is
+        more to gain than to lose, and some of what comes to be good is slow for its first 12,000 steps."""
+        return self.outlook.missing > 0 and not self.outlook.near and not self.track.long
+
     def _less(self, entry: Entry) -> bool:
         """Whether it is heading for too little of what the agent lacks, however surely it is better."""
         share = LITTLE if self.outlook.near else MOST
@@ -266,7 +272,7 @@ class Contest:
                 entry.out("not tried: there is no room left for it")
                 continue
             track.train([entry], steps)
-            reach = track.reach(entry)
+            reach = track.reach(entry, 1.0 if quick and self._hopeful else EXPONENT)
             if reach >= heading - (track.slack if quick else 0.0):  # of what is quick it is no upper bound
                 for other in late[number + 1 :]:
                     other.out(f"not tried: {entry.name} has more to come than {base.name}")

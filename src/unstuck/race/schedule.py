@@ -137,13 +137,13 @@ def optimistic(curve: Curve, total: int) -> float:
     return curve.level + max(0.0, curve.slope + curve.slope_noise) * max(0, total - curve.trained)
 
 
-def drawn_out(first: float, curve: Curve, total: int) -> float:
+def drawn_out(first: float, curve: Curve, total: int, exponent: float = EXPONENT) -> float:
     """The return that training up to `total` steps is expected to bring what begins from the bottom, by all that it has
-    gained since its first episodes (mean return `first`): a curve c + d·t^EXPONENT from there through its level. A few
+    gained since its first episodes (mean return `first`): a curve c + d·t^exponent from there through its level. A few
     long episodes show no slope, and this."""
     if curve.trained <= 0:
         return curve.level
-    grown = (max(total, curve.trained) / curve.trained) ** EXPONENT - 1.0
+    grown = (max(total, curve.trained) / curve.trained) ** exponent - 1.0
     return curve.level + max(0.0, curve.level - first) * grown
 
 

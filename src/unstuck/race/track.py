@@ -17,6 +17,7 @@ from unstuck.race.entry import Entry, place
 from unstuck.race.legs import Leg, curve_of
 from unstuck.race.reserve import LONG, Reserve, reserve
 from unstuck.race.schedule import (
+    EXPONENT,
     FEWEST,
     RISE,
     Curve,
@@ -236,15 +237,16 @@ class Track:
             return curve.level
         return forecast(curve, self.total)
 
-    def reach(self, entry: Entry) -> float:
+    def reach(self, entry: Entry, exponent: float = EXPONENT) -> float:
         """The return that may be expected of what begins from the bottom. Of what is quick, by what it has gained so
-        far; of others, the best that is not ruled out, because their first steps say little."""
+        far, drawn out with this exponent; of others, the best that is not ruled out, because their first steps say
+        little."""
         curve = self.curve(entry)
         if not entry.competitor.quick:
             return optimistic(curve, self.total)
         means = self.training_curve(entry)[1]
         first = float(means[0]) if len(means) else curve.level
-        return drawn_out(first, replace(curve, level=self.shown(entry)), self.total)
+        return drawn_out(first, replace(curve, level=self.shown(entry)), self.total, exponent)
 
     def shown(self, entry: Entry) -> float:
         """The return that a competitor has shown: in its latest evaluation, or, if that is higher, in its last episodes
