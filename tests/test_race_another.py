@@ -139,6 +139,23 @@ def test_who_is_offered_it() -> None:
         assert [c.name for c in entries(Signs(verdict, budget=100_000, replays=True))] == ["continue"]  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("means", "counts", "shown"),
+    [
+        ([-100.0, -90.0, -95.0, 41.0], [1, 1, 1, 1], -48.0),  # one lucky episode of BipedalWalkerHardcore
+        ([-100.0, 30.0, 41.0], [2, 5, 1], 31.83),
+        ([-100.0, 30.0, 41.0], [2, 5, 3], 41.0),
+        ([-100.0, -120.0], [2, 2], -85.0),  # its evaluation is better
+        ([], [], -85.0),
+    ],
+)
+def test_what_a_competitor_has_shown(means: list[float], counts: list[int], shown: float) -> None:
+    track = _Track({"sac": Curve("sac", 24_000, -85.0, 5.0)}, 0.0)
+    rows = np.arange(len(means), dtype=float), np.array(means), np.array(counts)
+    track.training_curve = lambda entry: rows  # type: ignore[method-assign]
+    assert track.shown(Entry(competitor("sac"), Plan(), None)) == pytest.approx(shown, abs=0.01)
+
+
 def test_gains_are_drawn_out_along_a_curve_through_them() -> None:
     # c + d·t^0.6 through (0, -200) and (10,000, 800).
     curve = Curve("sac", 10_000, 800.0, 10.0)

@@ -39,6 +39,8 @@ RUNG_SEED = 3_000_000
 """Seed of the first evaluation episode of the rungs."""
 EVALUATED = 5
 """Episodes of an evaluation, as far as they fit into what is kept for the fewer that are laid out."""
+LAST_EPISODES = 3
+"""Of training, that say what a competitor returns by now: a single one may be lucky."""
 WINNER_SHARE = 0.65
 """Of the budget, what the winner trains, about."""
 STRETCHES, FEWER_STRETCHES = (3, 3, 1, 1, 1), (1, 1)
@@ -250,9 +252,11 @@ class Track:
 
     def shown(self, entry: Entry) -> float:
         """The return that a competitor has shown: in its latest evaluation, or, if that is higher, in its last episodes
-        in training, with its noise, because its most likely actions may be late to follow."""
-        means, level = self.training_curve(entry)[1], self.curve(entry).level
-        return max(level, float(means[-1])) if len(means) else level
+        in training, three at least, with its noise, because its most likely actions may be late to follow."""
+        (_, means, counts), level = self.training_curve(entry), self.curve(entry).level
+        later = np.cumsum(counts[::-1])[::-1] - counts  # episodes after those of each row
+        last = later < LAST_EPISODES
+        return max(level, float(np.average(means[last], weights=counts[last]))) if len(means) else level
 
     def rise(self, entry: Entry, stop: int) -> float:
         """How much more its episodes in training return in the last fifth up to `stop` than those of the agent as it
