@@ -345,6 +345,7 @@ def _near_a_good_agent(near: bool, noise: float, *, missing: float, late: str) -
         }
     )
     track_.training_curve = lambda one: (np.zeros(1), np.zeros(1), np.ones(1))  # type: ignore[method-assign]
+    track_.learns = lambda one: True  # type: ignore[method-assign]
     early = [entry(name, (16_000, [track_.curves[name].level])) for name in ("continue", "guidance")]
     rungs = Rungs(entered=2, first=16_000, episodes=2)
     return Contest(track_, early, [entry(late)], rungs, Outlook(near=near, missing=missing)).run().winner.name
@@ -451,22 +452,52 @@ def test_where_no_gain_could_be_shown_all_is_left_to_the_trunk() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shown", "level", "goes_on"), [(True, 740.0, "sac"), (True, 100.0, "continue"), (False, 740.0, "continue")]
+    ("shown", "plain", "rise", "level", "goes_on"),
+    [
+        (True, 710.0, 0.0, 740.0, "sac"),
+        (True, 710.0, 0.0, 100.0, "continue"),
+        (True, 710.0, 3.0, 740.0, "continue"),  # it surely gains in training
+        (True, 900.0, 0.0, 740.0, "continue"),
+        (False, 710.0, 0.0, 740.0, "continue"),
+    ],
 )
 def test_what_is_quick_is_tried_where_to_be_as_good_as_a_good_agent_would_show(
-    shown: bool, level: float, goes_on: str
+    shown: bool, plain: float, rise: float, level: float, goes_on: str
 ) -> None:
-    """As A2C's agents of LunarLanderContinuous, that return 24 give or take 138; and SAC comes to 250."""
-    track_ = _Bottom({"continue": Curve("continue", 10_000, 710.0, 30.0), "sac": Curve("sac", 12_000, level, 20.0)})
+    """As A2C's agents of LunarLanderContinuous, that return 24 give or take 138; and SAC comes to 250. But RICE's
+    second Hopper, 2137 give or take 535, comes to 3500 by plain PPO, and SAC to 1300 with one seed of three."""
+    track_ = _Bottom({"continue": Curve("continue", 25_000, plain, 30.0), "sac": Curve("sac", 12_000, level, 20.0)})
     track_.training_curve = lambda one: (np.zeros(1), np.zeros(1), np.ones(1))  # type: ignore[method-assign]
+    track_.rise = lambda one, stop: rise  # type: ignore[method-assign]
+    track_.learns = lambda one: True  # type: ignore[method-assign]
     trunk, other, late, slow = (entry(name) for name in ("continue", "thaw", "sac", "afresh"))
-    trunk.points, late.points = [(10_000, [710.0])], [(12_000, [level])]
+    trunk.points, late.points = [(25_000, [plain])], [(12_000, [level])]
     outlook = Outlook(near=True, missing=190.0, unshown="returns vary", whole_shown=shown)
     found = Contest(track_, [trunk, other], [late, slow], Rungs(2, 10_000, 2), outlook).run()
     assert found.winner.name == goes_on
-    assert ("sac" in track_.steps) == shown
+    assert ("sac" in track_.steps) == (shown and plain < 760 and not rise)
     assert not found.untried
     assert other.rank.note == slow.rank.note == "not tried: returns vary"
+
+
+@pytest.mark.parametrize(("learns", "goes_on"), [(True, "sac"), (False, "continue")])
+def test_near_a_good_agent_what_is_quick_must_surely_learn(learns: bool, goes_on: str) -> None:
+    """BipedalWalkerHardcore: what SAC gains there in 24,000 steps is chance, and was drawn out over 500,000."""
+    track_ = _Bottom({"continue": Curve("continue", 16_000, 700.0, 5.0), "sac": Curve("sac", 12_000, 500.0, 5.0)})
+    track_.training_curve = lambda one: (np.zeros(1), np.full(1, -100.0), np.ones(1))  # type: ignore[method-assign]
+    track_.learns = lambda one: learns  # type: ignore[method-assign]
+    trunk, sac = entry("continue", (16_000, [700.0])), entry("sac", (12_000, [500.0]))
+    contest = Contest(track_, [trunk], [sac], Rungs(1, 16_000, 2), Outlook(near=True, missing=190.0))
+    assert contest.try_late(trunk, [sac]).name == goes_on
+
+
+@pytest.mark.parametrize(("late", "learns"), [(900.0, True), (120.0, False)])
+def test_whose_returns_rise_by_many_times_their_noise_learns(late: float, learns: bool) -> None:
+    track_ = _Track({})
+    steps = np.arange(1_000.0, 12_000.0, 1_000.0)
+    means = np.linspace(0.0, late, len(steps)) + 100.0 * np.cos(steps)
+    track_.training_curve = lambda one: (steps, means, np.ones(len(steps)))  # type: ignore[method-assign]
+    assert track_.learns(entry("sac")) == learns
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,8 @@ are compared."""
 LITTLE, MOST = 0.2, 0.75
 """Share of what an agent lacks to a good one: where who is on its way is heading for less of it, what is quick is tried
 all the same. The former from an agent that is halfway, the latter from one that is further away."""
+SURELY = 1.645
+"""Standard errors by which plain PPO's episodes in training return more than the agent's own, so that it gains."""
 NO_ROOM = "not entered: there is no room for it in this budget"
 ROOMY = 400
 """Episodes for which a budget must be worth, so that what begins from the bottom has time enough whatever was tried
@@ -120,24 +122,30 @@ class Contest:
         return self.try_late(base, late), base
 
     def _little_to_show(self) -> Entry:
-        """Who goes on where no gain of most could be told from chance: the trunk, unless what is quick has more to
-        come, and to come as far as a good agent would be shown."""
+        """Who goes on where no gain of most could be told from chance: the trunk; but where that gains nothing in the
+        time that others have to show what they are worth, and to come as far as a good agent would be shown, what is
+        quick is tried."""
         track, trunk = self.track, self.trunk
         quick = [e for e in self.late if e.competitor.quick] if self.outlook.whole_shown else []
         for entry in [*self.early[1:], *(e for e in self.late if e not in quick), *self.waiting]:
             entry.out(f"not tried: {self.outlook.unshown}")
-        track.show(f"{trunk.name} alone" if not quick else f"{trunk.name}, and what is quick")
+        track.show(f"{trunk.name} alone")
+        if not quick:
+            return trunk
+        track.train([trunk], self._patience())
+        curve, (before, error) = track.curve(trunk), track.before
+        if curve.level > before + error or track.rise(trunk, trunk.trained) > SURELY:
+            for entry in quick:
+                entry.out(f"not tried: {trunk.name} gains without it")
+            return trunk
         return self._beside(quick)
 
     def _beside(self, quick: Sequence[Entry]) -> Entry:
         """Who goes on, the trunk or what is quick, where nobody else is tried."""
-        track, trunk = self.track, self.trunk
         if not quick:
-            return trunk
-        track.ready(quick)
-        if not trunk.points:
-            track.train([trunk], shortest_look(track, self.rungs))
-        return self.try_late(trunk, quick)
+            return self.trunk
+        self.track.ready(quick)
+        return self.try_late(self.trunk, quick)
 
     def _readied(self, late: Sequence[Entry]) -> None:
         """All others; who waited takes the place of who withdrew."""
@@ -240,11 +248,16 @@ class Contest:
             return True
         return climbs(curve, before, error, self.track.total)
 
-    @property
-    def _hopeful(self) -> bool:
-        """Whether what is quick is drawn out in a straight line: from an agent known to be far from a good one there is
-        more to gain than to lose, and some of what comes to be good is slow for its first 12,000 steps."""
-        return self.outlook.missing > 0 and not self.outlook.near and not self.track.long
+    def _reach(self, entry: Entry) -> float:
+        """The return that may be expected of what begins from the bottom. Of what is quick, where the agent is known to
+        be halfway, only if it surely learns, because there is much to lose. Where the agent is known to be far from a
+        good one there is more to gain, and some of what comes to be good is slow for its first 12,000 steps: on a short
+        budget that is drawn out in a straight line."""
+        known = entry.competitor.quick and self.outlook.missing > 0
+        if known and self.outlook.near and not self.track.learns(entry):
+            return self.track.shown(entry)
+        straight = known and not self.outlook.near and not self.track.long
+        return self.track.reach(entry, 1.0 if straight else EXPONENT)
 
     def _less(self, entry: Entry) -> bool:
         """Whether it is heading for too little of what the agent lacks, however surely it is better."""
@@ -272,7 +285,7 @@ class Contest:
                 entry.out("not tried: there is no room left for it")
                 continue
             track.train([entry], steps)
-            reach = track.reach(entry, 1.0 if quick and self._hopeful else EXPONENT)
+            reach = self._reach(entry)
             if reach >= heading - (track.slack if quick else 0.0):  # of what is quick it is no upper bound
                 for other in late[number + 1 :]:
                     other.out(f"not tried: {entry.name} has more to come than {base.name}")
