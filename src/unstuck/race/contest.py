@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from scipy.stats import norm
+
 from unstuck.race.entering import UNKNOWN, Outlook
 from unstuck.race.entry import Entry
 from unstuck.race.feedback import ROOM, Feedback
@@ -30,8 +32,6 @@ are compared."""
 LITTLE, MOST = 0.2, 0.75
 """Share of what an agent lacks to a good one: where who is on its way is heading for less of it, what is quick is tried
 all the same. The former from an agent that is halfway, the latter from one that is further away."""
-SURELY = 1.645
-"""Standard errors by which plain PPO's episodes in training return more than the agent's own, so that it gains."""
 NO_ROOM = "not entered: there is no room for it in this budget"
 ROOMY = 400
 """Episodes for which a budget must be worth, so that what begins from the bottom has time enough whatever was tried
@@ -134,7 +134,7 @@ class Contest:
             return trunk
         track.train([trunk], self._patience())
         curve, (before, error) = track.curve(trunk), track.before
-        if curve.level > before + error or track.rise(trunk, trunk.trained) > SURELY:
+        if curve.level > before + error or track.rise(trunk, trunk.trained) > norm.isf(track.config.level):
             for entry in quick:
                 entry.out(f"not tried: {trunk.name} gains without it")
             return trunk
