@@ -99,7 +99,8 @@ class Replay(Track):
 
     def _test(self, winner: Entry, finalist: int) -> dict[str, list[float]]:
         trunk = self.entries[0]
-        pairs = affordable(self, 6, 1 if winner is trunk else 2, MOST_PAIRS)
+        room = self.left - self.reserve.other
+        pairs = affordable(room, self.episode, 1 if winner is trunk else 2, 6, MOST_PAIRS)
         returns = {"finalist": self._play(winner.name, finalist, pairs), "original": self._play(TRUNK, 0, pairs)}
         if winner is not trunk:
             returns["trunk"] = self._play(TRUNK, trunk.trained, pairs)
