@@ -1,5 +1,5 @@
-"""Agents that are stuck as published ones of A2C are: trained by RL Zoo's settings for that algorithm, or by
-Stable-Baselines3's defaults where it has none for the task, and for fewer steps.
+"""Agents that are stuck as published ones of A2C are: in Box2D trained with settings like RL Zoo's for that algorithm,
+elsewhere with Stable-Baselines3's defaults but for what stands below, and for fewer steps.
 
     python -m benchmarks.a2c --env LunarLanderContinuous-v3 BipedalWalker-v3 --out agents
 
@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from benchmarks.afresh import mean_and_std
 from stable_baselines3 import A2C
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
 
 EPISODES = 20
@@ -27,7 +26,7 @@ BOX2D: dict[str, Any] = {
     "ent_coef": 0.0, "use_sde": True, "n_steps": 8, "gae_lambda": 0.9, "vf_coef": 0.4, "max_grad_norm": 0.5,
     "policy_kwargs": {"log_std_init": -2, "ortho_init": False},
 }  # fmt: skip
-"""RL Zoo's settings of A2C for both tasks of Box2D with continuous actions."""
+"""As of RL Zoo's A2C agents of Box2D with continuous actions; that of BipedalWalkerHardcore has 0.001 for entropy."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,7 @@ def train(env_id: str, recipe: Recipe, seed: int, out: Path) -> dict[str, Any]:
     env.training, env.norm_reward = False, False
     found: dict[str, Any] = {"env": env_id, "steps": recipe.steps, "seed": seed}
     for name, sure in (("return", True), ("sampled", False)):
-        returns, _ = evaluate_policy(model, env, EPISODES, deterministic=sure, return_episode_rewards=True)
-        found[name], found[f"{name}_std"] = round(float(np.mean(returns)), 2), round(float(np.std(returns)), 2)
+        found[name], found[f"{name}_std"] = mean_and_std(model, env, EPISODES, sure)
     return found
 
 

@@ -91,6 +91,12 @@ def _score(model: FastPPO, trained: VecEnv, env_id: str) -> np.ndarray:
     return np.asarray(returns)
 
 
+def mean_and_std(model: Any, env: Any, episodes: int, deterministic: bool) -> tuple[float, float]:
+    """Mean return of so many episodes, and their standard deviation."""
+    returns, _ = evaluate_policy(model, env, episodes, deterministic=deterministic, return_episode_rewards=True)
+    return round(float(np.mean(returns)), 2), round(float(np.std(returns)), 2)
+
+
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -15,11 +15,9 @@ import time
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
-from benchmarks.afresh import EPISODES, FIRST_SEED, Curve
+from benchmarks.afresh import EPISODES, FIRST_SEED, Curve, mean_and_std
 from stable_baselines3 import SAC
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
 EVERY = 10_000
@@ -35,8 +33,7 @@ def run(env_id: str, seed: int, steps: int) -> dict[str, Any]:
     for name, sure in (("return", True), ("sampled", False)):
         env = Monitor(gym.make(env_id))
         env.reset(seed=FIRST_SEED)
-        returns, _ = evaluate_policy(model, env, EPISODES, deterministic=sure, return_episode_rewards=True)
-        found[name], found[f"{name}_std"] = round(float(np.mean(returns)), 2), round(float(np.std(returns)), 2)
+        found[name], found[f"{name}_std"] = mean_and_std(model, env, EPISODES, sure)
     return {**found, "curve": curve.points, "seconds": round(seconds)}
 
 

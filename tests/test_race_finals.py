@@ -119,11 +119,20 @@ def test_episodes_in_training_are_compared_with_those_of_the_agent(late: list[fl
 def test_whether_half_of_what_is_missing_could_be_shown(modes: Any, missing: float, shown: bool) -> None:
     """In which mode they vary more counts: six episodes may be alike by chance."""
     kept = reserve(90_000, 1_000, 0.06)
-    found = unshown(modes, 400.0, missing, kept)
+    found, whole = unshown(modes, 400.0, missing, kept)
     assert (not found) == shown
+    assert whole or not shown
     assert shown or "vary by" in found
     many = reserve(2_000_000, 1_000, 0.06)
-    assert not unshown(modes, 40.0, max(450.0, 5 * missing), many), "a budget that pays for many pairs"
+    assert not unshown(modes, 40.0, max(450.0, 5 * missing), many)[0], "a budget that pays for many pairs"
+
+
+@pytest.mark.parametrize(
+    ("missing", "half", "whole"), [(40.0, False, False), (110.0, False, True), (900.0, True, True)]
+)
+def test_all_that_is_missing_is_shown_where_half_of_it_is_not(missing: float, half: bool, whole: bool) -> None:
+    why, found = unshown([[250.0, 68.0, 240.0, 276.0, 232.0, 62.0], []], 400.0, missing, reserve(90_000, 1_000, 0.06))
+    assert (not why, found) == (half, whole)
 
 
 def test_only_what_is_surely_worse_is_worse() -> None:

@@ -25,13 +25,13 @@ from unstuck.guide.plan import Plan
 from unstuck.race import screen as screening
 from unstuck.race.competitors import TRUNK
 from unstuck.race.contest import contest
-from unstuck.race.entering import UNKNOWN, Signs, entries, named, signs_of, usable
+from unstuck.race.entering import UNKNOWN, Outlook, Signs, entries, named, signs_of, usable
 from unstuck.race.entry import Entry
 from unstuck.race.feedback import Feedback
 from unstuck.race.finals import Finals, Outcome
 from unstuck.race.finish import finish
 from unstuck.race.legs import fit, gather, patient
-from unstuck.race.reserve import HALF, unshown
+from unstuck.race.reserve import unshown
 from unstuck.race.track import Track
 from unstuck.results import Rank
 from unstuck.stages.explain import chosen_explainer
@@ -92,9 +92,7 @@ class Race:
         else:
             signs = signs_of(track.space, self.guidances, track.budget, long=track.long)
             competitors = entries(signs)
-            self.outlook = replace(
-                signs.outlook, unshown=self._unshown(signs, HALF), whole_shown=not self._unshown(signs, 1.0)
-            )
+            self.outlook = self._outlook(signs)
         found = []
         for one in competitors:
             guidance, plan = self.guidances[one.opinion] if one.guided else (None, Plan())
@@ -103,14 +101,15 @@ class Race:
             found.append(Entry(one, one.plan(plan), guidance, rank=Rank(name=one.name, reason=reason)))
         return found
 
-    def _unshown(self, signs: Signs, part: float) -> str:
-        """Why so much of what the agent lacks to a good one could not be shown; see `unshown`."""
+    def _outlook(self, signs: Signs) -> Outlook:
+        """What is known of the agent, and whether a race could show a gain over it."""
         track = self.track
         if not signs.judged_by_noise or signs.missing is None:
-            return ""
+            return signs.outlook
         length = float(np.mean([len(e) for e in track.space.episodes]))
         returns = [list(track.given(mode).values()) for mode in track.modes]
-        return unshown(returns, length, signs.missing, track.reserve, part)
+        why, whole = unshown(returns, length, signs.missing, track.reserve)
+        return replace(signs.outlook, unshown=why, whole_shown=whole)
 
     def _screened(self, guidance: Guidance | None, plan: Plan) -> str:
         """What the collected episodes say of a guidance's reward terms, without a step."""

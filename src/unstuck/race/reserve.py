@@ -98,31 +98,30 @@ def episodes_of(pairs: int, players: int, known: int) -> int:
     return players * pairs + max(0, pairs - known)
 
 
-def unshown(modes: Sequence[Sequence[float]], length: float, missing: float, kept: Reserve, part: float = HALF) -> str:
-    """Why no gain over the agent could be told from chance with what is kept for the last test, where that is so; else
-    ''.
+def unshown(modes: Sequence[Sequence[float]], length: float, missing: float, kept: Reserve) -> tuple[str, bool]:
+    """Why no gain over the agent could be told from chance with what is kept for the last test: half of what it lacks
+    would not be shown; '' where it would. And whether all of that would be.
 
     Args:
         modes: returns of the agent's collected episodes, of the mode that is tested and of the other one. Six of one
             may be alike by chance, and lucky, so that the mode in which they vary more counts, and the lower one.
         length: mean steps of these.
         missing: return that the better one lacks to a good agent.
-        part: of what is missing, that should be shown.
     """
     known = [np.asarray(r) for r in modes if len(r) >= FEWEST_KNOWN and np.isfinite(r).all()]
-    if not known or not missing > 0:
-        return ""
+    if not known or not missing > 0 or kept.most <= 0:
+        return "", True
     levels, spread = [float(r.mean()) for r in known], max(float(r.std(ddof=1)) for r in known)
     missing += max(levels) - min(levels)
-    needed = _pairs(part * missing, spread * 2**0.5)  # of two episodes, which vary alike
+    half, whole = (_pairs(part * missing, spread * 2**0.5) for part in (HALF, 1.0))  # of two, which vary alike
     paid = (n for n in range(1, MOST_PAIRS + 1) if episodes_of(n, 2, len(modes[0])) * length <= kept.most)
-    if kept.most <= 0 or needed <= (most := max(paid, default=0)):
-        return ""
-    words = "half" if part == HALF else f"{part:.0%}"
-    return (
-        f"returns vary by {spread:.3g}, so that {words} of the {missing:.3g} that it lacks would show in some "
-        f"{needed:.0f} pairs of episodes, and there is room for {most}"
+    if half <= (most := max(paid, default=0)):
+        return "", True
+    why = (
+        f"returns vary by {spread:.3g}, so that half of the {missing:.3g} that it lacks would show in some "
+        f"{half:.0f} pairs of episodes, and there is room for {most}"
     )
+    return why, whole <= most
 
 
 def pairs_to_show(gain: float, spread: float) -> int:
