@@ -74,6 +74,8 @@ class Averaging(BaseCallback):
 
 def acting(policy: Any) -> torch.nn.Module:
     """The part of a policy of Stable-Baselines3 that chooses actions: the actor, or the critic of actions."""
+    if hasattr(policy, "action_net"):  # of PPO's kind
+        return torch.nn.ModuleList([policy.mlp_extractor.policy_net, policy.action_net])
     return next(
         held for name in ("actor", "q_net", "quantile_net") if (held := getattr(policy, name, None)) is not None
     )

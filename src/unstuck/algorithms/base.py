@@ -47,6 +47,7 @@ _BUILT_IN = {
     "DQN": "dqn:DQN",
     "TQC": "tqc:TQC",
     "QRDQN": "qrdqn:QRDQN",
+    "SACDiscrete": "sac_discrete:SACDiscrete",
 }
 """Name → module and class in this package; the first that reads a file has it."""
 

@@ -149,3 +149,19 @@ class MarginLoss(Imitation):
         above = torch.full_like(q, self.margin).scatter(1, wanted, 0.0)
         each = (q + above).max(dim=1).values - q.gather(1, wanted).squeeze(1)
         return each.sum() / len(found.where)
+
+
+class ChoiceLoss(Imitation):
+    """-log pi(suggested | s): the cross-entropy of SAC's policy for discrete actions and the suggestions."""
+
+    def __init__(self, model: Any, part: Any):
+        super().__init__(model, part, model.policy.optimizer)
+
+    def own(self, batch: Batch) -> np.ndarray:
+        with torch.no_grad():
+            return self.model.log_probs(batch.samples.observations).argmax(dim=1).cpu().numpy()
+
+    def loss(self, batch: Batch, found: Suggestions) -> torch.Tensor:
+        log_pi = self.model.log_probs(batch.samples.observations)[torch.as_tensor(found.where)]
+        wanted = torch.as_tensor(np.asarray(found.actions, dtype=np.int64).reshape(-1, 1), device=log_pi.device)
+        return -log_pi.gather(1, wanted).sum() / len(found.where)

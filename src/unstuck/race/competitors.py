@@ -24,7 +24,7 @@ from unstuck.errors import RunError
 from unstuck.guide.plan import Plan
 from unstuck.methods import SHORT, SMALL_BATCH
 from unstuck.treatments import States, afresh, sac, shrink_and_perturb, thaw, transplant
-from unstuck.treatments.another import EARLY
+from unstuck.treatments.another import EARLY, again
 
 TRUNK = "continue"
 THAW = 0.3
@@ -75,6 +75,8 @@ class Treatment:
     """Settings of training that it changes."""
     replay: Mapping[str, Any] = field(default_factory=dict)
     """Of these, settings of agents with a replay buffer."""
+    resume: Callable[[Patient], Agent] | None = None
+    """What it makes of that in the segments of training after the first, where a file does not say all."""
     needs_states: bool = False
     remembers: bool = False
     """Begins with those states, and what was done there, in its replay buffer, where failing ends episodes."""
@@ -106,6 +108,7 @@ def _spaces(patient: Patient) -> tuple[spaces.Space, spaces.Space]:
 _REPLAYED: Mapping[str, Any] = {
     "plan": {"short_episodes": 0},  # what it replays of cut ones says nothing of how they go on
     "replay": {"anew": True, "average": AVERAGE, "early": EARLY},
+    "resume": lambda p: again(p.agent, p.steps, fails=p.fails),
     "needs_states": True, "remembers": True, "late": True, "quick": True,
 }  # fmt: skip
 _KNOWN = (
@@ -224,6 +227,13 @@ class Competitor:
         for treatment in self.treatments:
             if treatment.prepare is not None:
                 patient = patient.changed(treatment.prepare(patient))
+        return patient.agent
+
+    def resume(self, patient: Patient) -> Agent:
+        """The agent as a later segment of its training begins with it."""
+        for treatment in self.treatments:
+            if treatment.resume is not None:
+                patient = patient.changed(treatment.resume(patient))
         return patient.agent
 
     def plan(self, guided: Plan) -> Plan:

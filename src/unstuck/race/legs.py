@@ -102,13 +102,14 @@ def _train(leg: Leg, draft: Path) -> dict[str, Any]:
     space = Workspace(run)
     resume = None
     fails = entry.remembers and space.fails
+    needed = not leg.begin and entry.needs_states(algorithm_of(space.agent).on_policy)
+    given = replace(patient(space, home, leg.seed, leg.total, states=needed), fails=fails)
     if leg.begin:
         before = home / leg.name / str(leg.begin)
-        agent, resume = load_agent(before / "agent.zip"), before / SUSPENDED
+        resume = before / SUSPENDED
+        agent = entry.resume(given.changed(load_agent(before / "agent.zip")))
     else:
-        needed = entry.needs_states(algorithm_of(space.agent).on_policy)
-        given = patient(space, home, leg.seed, leg.total, states=needed)
-        agent = entry.prepare(replace(given, fails=fails))
+        agent = entry.prepare(given)
     states = gathered(home) if fails else None
     learner = Learner(
         space, leg.config, leg.plan, leg.guidance, leg.seed, leg.total, draft,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from gymnasium import spaces
 
 from unstuck.agents import Agent
@@ -43,9 +44,12 @@ CLIP = 1e6
 
 
 def can_be_sac(observation_space: spaces.Space, action_space: spaces.Space) -> bool:
-    """Whether observations are a vector of numbers, and actions continuous and bounded."""
-    vector = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 1
-    return vector and isinstance(action_space, spaces.Box) and action_space.is_bounded()
+    """Whether observations are a vector of numbers, and actions continuous and bounded, or a choice."""
+    if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
+        return False
+    if isinstance(action_space, spaces.Discrete):
+        return int(action_space.start) == 0
+    return isinstance(action_space, spaces.Box) and action_space.is_bounded()
 
 
 def is_offered(budget: int, observation_space: spaces.Space, action_space: spaces.Space) -> bool:
@@ -61,7 +65,7 @@ def check_sac(where: Path, observation_space: spaces.Space, action_space: spaces
     """
     if not can_be_sac(observation_space, action_space):
         raise AgentError(
-            f"{where}: SAC needs a vector of numbers to see and bounded continuous actions, not "
+            f"{where}: SAC needs a vector of numbers to see, and bounded continuous actions or a choice from 0 on, not "
             f"{seen_space(observation_space)} and {action_space}; leave `sac` out of --race.treatments"
         )
 
@@ -70,8 +74,9 @@ def sac(
     agent: Agent, states: States | None, observation_space: spaces.Space, action_space: spaces.Space, seed: int,
     steps: int = 0, *, fails: bool = False,
 ) -> Agent:  # fmt: skip
-    """An agent of SAC (Haarnoja et al. 2018, arXiv 1812.05905) with new networks for the task of this one, and of it
-    only the discount and the scale of its observations; where it has none, that of the states.
+    """An agent of SAC (Haarnoja et al. 2018, arXiv 1812.05905; for discrete actions Christodoulou 2019, arXiv
+    1910.07207) with new networks for the task of this one, and of it only the discount and the scale of its
+    observations; where it has none, that of the states.
 
     Args:
         steps: for which it will be trained, by which the number of its gradient steps goes; 0 if that is not known.
@@ -86,17 +91,31 @@ def sac(
         normalization = statistics_of(states, observation_space, discount_of(agent))
     if normalization is not None:
         normalization = replace(normalization, norm_reward=False, clip_obs=CLIP)
-    freq = int(SETTINGS["train_freq"])
-    each = max(1, round(freq * min(MOST, UPDATES / max(1, steps))))
-    blank = replace(
-        agent, algorithm="SAC", policy_class_name="MlpPolicy", policy_class=None,
-        policy_kwargs={"net_arch": [WIDTH, WIDTH]},
-        hyperparameters={
-            **SETTINGS, "gamma": discount_of(agent), "gradient_steps": each,
-            "n_steps": STEPS_WHERE_FAILING if fails else 1,
-        },
-        tensors={}, observation_space=observation_space, action_space=action_space,
+    widths, blank = [WIDTH, WIDTH], replace(
+        agent, policy_class_name="MlpPolicy", policy_class=None, tensors={}, observation_space=observation_space,
+        action_space=action_space,
     )  # fmt: skip
+    if isinstance(action_space, spaces.Discrete):
+        chooses = {"net_arch": {"pi": widths, "vf": widths}, "activation_fn": torch.nn.ReLU}
+        blank = again(replace(blank, algorithm="PPO", policy_kwargs=chooses), steps, fails=fails)
+    else:
+        settings = _settings(agent, steps, fails)
+        blank = replace(blank, algorithm="SAC", policy_kwargs={"net_arch": widths}, hyperparameters=settings)
     policy = fresh_policy(blank, observation_space, action_space, seed)
     note = "begun again with SAC: a new network, learning from a replay buffer"
     return with_policy(blank, policy, note, normalization)
+
+
+def again(agent: Agent, steps: int, *, fails: bool = False) -> Agent:
+    """An agent that SAC has begun, and goes on with, as its file was read: of continuous actions that is one of SAC,
+    of discrete ones one of PPO, which says nothing of how it was trained."""
+    if agent.algorithm != "PPO":
+        return agent
+    return replace(agent, algorithm="SACDiscrete", hyperparameters=_settings(agent, steps, fails))
+
+
+def _settings(agent: Agent, steps: int, fails: bool) -> dict[str, float | int | str]:
+    freq = int(SETTINGS["train_freq"])
+    each = max(1, round(freq * min(MOST, UPDATES / max(1, steps))))
+    returns = STEPS_WHERE_FAILING if fails else 1
+    return {**SETTINGS, "gamma": discount_of(agent), "gradient_steps": each, "n_steps": returns}
