@@ -192,14 +192,15 @@ def signs_of(space: Workspace, guidances: Sequence[tuple[Guidance, Plan]], budge
     """By the run's panel, which `collect` left there, and the coach's opinions with the plans by which they enter
     training."""
     panel: Panel = read_panel(space.run.root) or diagnose_run(space)
+    distance = share_of_the_way(panel)
     wished = [t.name for guidance, _ in guidances for t in guidance.treatments]
     return Signs(
         verdict=panel.verdict, asked=panel.treatments, wished=tuple(dict.fromkeys(wished)),
         clipped=any(map(panel.has_fault, CLIPPED)),
         on_policy=algorithm_of(space.agent).on_policy, guidances=len(guidances),
         agent_steps=int(space.agent.hyperparameters.get("num_timesteps") or 0), budget=budget, long=long,
-        distance=share_of_the_way(panel), missing=missing_to_good(panel),
-        replays=is_offered(budget, *space.spaces),
+        distance=distance, missing=missing_to_good(panel),
+        replays=is_offered(budget, *space.spaces, near=distance is not None and distance >= FAR),
         terms=any(plan.reward_terms(guidance) for guidance, plan in guidances[:1]),
     )  # fmt: skip
 
