@@ -1,10 +1,12 @@
 """SAC for discrete actions, with which an agent may be begun again. Its agents are saved as agents of PPO, whose policy
-they have: what acts is the same to the last bit, and Stable-Baselines3 loads it."""
+they have: the likeliest actions are the same, sampled ones nearly those, and Stable-Baselines3 loads it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
 
 from unstuck.agents.normalization import Normalization
 from unstuck.agents.training import write_agent
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 
     from unstuck.algorithms.imitating import Conservation, Imitation
     from unstuck.config import TrainConfig
+
+
+SURE = 10.0
+"""What logits are multiplied by in the zip. SAC holds its policy to an entropy for the sake of exploring; sampled, it
+hovers where its likeliest actions land."""
 
 
 class SACDiscrete(OnPolicy):
@@ -70,7 +77,11 @@ class SACDiscrete(OnPolicy):
         from unstuck.sac.discrete import value_of
 
         value_of(model)
-        return write_agent(self.plain(model), path, normalization)
+        plain = self.plain(model)
+        with torch.no_grad():
+            for parameter in plain.policy.action_net.parameters():
+                parameter.mul_(SURE)
+        return write_agent(plain, path, normalization)
 
     def plain(self, model: Any) -> Any:
         """A PPO with the model's policy, and else as Stable-Baselines3 has it."""
