@@ -1,7 +1,7 @@
 """SAC for a choice among actions (Christodoulou 2019, arXiv 1910.07207), as a learner of Stable-Baselines3's kind.
 
-The policy is the library's `ActorCriticPolicy`, so that an agent trained here can be saved as one of PPO. The critics give Q of every action, so that expectations over the policy are exact, and nothing
-has to be drawn for them:
+The policy is the library's `ActorCriticPolicy`, so that an agent trained here can be saved as one of PPO. The critics
+give Q of every action, so that expectations over the policy are exact, and nothing has to be drawn for them:
 
     V(s) = sum_a pi(a|s) (min_i Q_i(s, a) - price log pi(a|s))
 """
