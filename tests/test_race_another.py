@@ -42,7 +42,7 @@ from unstuck.stages.handover import hand_over
 from unstuck.stages.verify import verify
 from unstuck.suspended import Suspended
 from unstuck.treatments import States, quieter, sac
-from unstuck.treatments.another import CLIP, DUEL, MOST, NAMES, UPDATES
+from unstuck.treatments.another import CLIP, DUEL, MOST, NAMES, UPDATES, is_offered
 
 Array = np.ndarray
 
@@ -138,6 +138,20 @@ def test_who_is_offered_it() -> None:
     assert "sac" in [c.name for c in entries(replace(stuck, replays=True, agent_steps=10**9))]
     for verdict in ("already good", "on its way"):
         assert [c.name for c in entries(Signs(verdict, budget=100_000, replays=True))] == ["continue"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("acts", "budget", "better", "offered"),
+    [
+        (spaces.Discrete(4), 100_000, False, True),
+        (spaces.Discrete(4), 100_000, True, False),  # from an agent that is halfway, or with a coach
+        (spaces.Box(-1.0, 1.0, (2,)), 100_000, True, True),
+        (spaces.Box(-1.0, 1.0, (2,)), 700_000, False, False),
+        (spaces.MultiBinary(4), 100_000, False, False),
+    ],
+)  # fmt: skip
+def test_where_it_is_offered_unasked(acts: spaces.Space, budget: int, better: bool, offered: bool) -> None:
+    assert is_offered(budget, spaces.Box(-1.0, 1.0, (8,)), acts, better=better) == offered
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,19 @@ def test_what_begins_from_the_bottom_is_tried_one_after_the_other(
     ]
 
 
+@pytest.mark.parametrize(("near", "spent", "tried"), [(False, 40_000, True), (True, 40_000, False), (True, 0, True)])
+def test_from_an_agent_that_is_halfway_the_bottom_must_have_time(near: bool, spent: int, tried: bool) -> None:
+    """It has far to go to be where that is; what it is tried for is at most half of what is left."""
+    level = {"continue": 750.0, "afresh": 700.0}
+    track_ = Bottom({name: Curve(name, 16_000, at, 5.0, 0.0, 0.001) for name, at in level.items()})
+    track_.spent = {"train": spent}
+    trunk, late = entry("continue", (16_000, [750.0])), entry("afresh")
+    contest = Contest(track_, [trunk], [late], Rungs(1, 16_000, 2), outlook=Outlook(near=near))
+    assert contest.try_late(trunk, [late]) is trunk
+    assert ("afresh" in track_.steps) == tried
+    assert tried or "no room" in late.rank.note
+
+
 @pytest.mark.parametrize("slope", [0.05, 0.0])
 def test_far_from_a_good_agent_the_bottom_comes_first(slope: float) -> None:
     track_ = Bottom(

@@ -33,6 +33,7 @@ def _near_a_good_agent(near: bool, noise: float, *, missing: float, late: str) -
             "sac": Curve("sac", 12_000, 700.0, 5.0),
         }
     )
+    track_.spent = {"train": 20_000}
     track_.training_curve = lambda one: (np.zeros(1), np.zeros(1), np.ones(1))  # type: ignore[method-assign]
     track_.learns = lambda one: True  # type: ignore[method-assign]
     early = [entry(name, (16_000, [track_.curves[name].level])) for name in ("continue", "guidance")]
@@ -143,3 +144,16 @@ def test_far_from_a_good_agent_what_is_quick_is_drawn_out_in_a_straight_line(
     trunk, sac = entry("continue", (16_000, [800.0])), entry("sac", (12_000, [100.0]))
     found = Contest(track_, [trunk], [sac], Rungs(1, 16_000, 2), outlook).try_late(trunk, [sac])
     assert found.name == goes_on
+
+
+@pytest.mark.parametrize(("level", "goes_on"), [(0.0, "continue"), (0.3, "sac")])
+def test_where_nobody_returns_anything_what_is_quick_must_gain_something(level: float, goes_on: str) -> None:
+    """As on DoorKey, where rewards are rare: after 12,000 steps SAC returned as little as the agent, and was trained for
+    the rest of the budget, while the coach's rules lead through the door."""
+    track_ = Bottom({"continue": Curve("continue", 6_000, 0.0, 0.0), "sac": Curve("sac", 12_000, level, 0.0)})
+    track_.before = (0.0, 0.0)  # type: ignore[misc, assignment]
+    track_.training_curve = lambda one: (np.arange(2.0), np.zeros(2), np.ones(2))  # type: ignore[method-assign]
+    trunk, late = entry("continue", (6_000, [0.0])), entry("sac")
+    found = Contest(track_, [trunk], [late], Rungs(1, 6_000, 2)).try_late(trunk, [late])
+    assert found.name == goes_on
+    assert "sac" in track_.steps

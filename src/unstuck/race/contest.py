@@ -259,6 +259,14 @@ class Contest:
         straight = known and not self.outlook.near and not self.track.long
         return self.track.reach(entry, 1.0 if straight else EXPONENT)
 
+    def _promises(self, entry: Entry, reach: float, heading: float) -> bool:
+        """Whether what begins from the bottom may come as far as what goes on from the agent. What is quick need not
+        quite, because its reach is no upper bound; but it must have gained something, or lie ahead: where rewards are
+        rare nobody returns anything, and that it does not either speaks for nothing."""
+        if not entry.competitor.quick:
+            return reach >= heading
+        return reach > heading or (self.track.gains(entry) and reach >= heading - self.track.slack)
+
     def _less(self, entry: Entry) -> bool:
         """Whether it is heading for too little of what the agent lacks, however surely it is better."""
         share = LITTLE if self.outlook.near else MOST
@@ -281,12 +289,14 @@ class Contest:
         heading, late = track.heading(base), self._duelled(late)
         for number, entry in enumerate(late):
             quick = entry.competitor.quick
-            if (steps := self._patience(quick)) < track.quantum:
+            steps = self._patience(quick)
+            # From an agent that is halfway what begins from the bottom has far to go, and must have time for it.
+            if steps < track.quantum or (self.outlook.near and not quick and track.room < 2 * steps):
                 entry.out("not tried: there is no room left for it")
                 continue
             track.train([entry], steps)
             reach = self._reach(entry)
-            if reach >= heading - (track.slack if quick else 0.0):  # of what is quick it is no upper bound
+            if self._promises(entry, reach, heading):
                 for other in late[number + 1 :]:
                     other.out(f"not tried: {entry.name} has more to come than {base.name}")
                 base.out(f"heading for {heading:.4g}, {entry.name} has more to come")

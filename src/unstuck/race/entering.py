@@ -200,7 +200,7 @@ def signs_of(space: Workspace, guidances: Sequence[tuple[Guidance, Plan]], budge
         on_policy=algorithm_of(space.agent).on_policy, guidances=len(guidances),
         agent_steps=int(space.agent.hyperparameters.get("num_timesteps") or 0), budget=budget, long=long,
         distance=distance, missing=missing_to_good(panel),
-        replays=is_offered(budget, *space.spaces, near=distance is not None and distance >= FAR),
+        replays=is_offered(budget, *space.spaces, better=bool(guidances) or (distance or 0.0) >= FAR),
         terms=any(plan.reward_terms(guidance) for guidance, plan in guidances[:1]),
     )  # fmt: skip
 

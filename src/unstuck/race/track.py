@@ -261,6 +261,11 @@ class Track:
         last = later < LAST_EPISODES
         return max(level, float(np.average(means[last], weights=counts[last]))) if len(means) else level
 
+    def gains(self, entry: Entry) -> bool:
+        """Whether a competitor returns more by now than in its first episodes."""
+        means = self.training_curve(entry)[1]
+        return bool(len(means)) and self.shown(entry) > float(means[0])
+
     def learns(self, entry: Entry) -> bool:
         """Whether what began from the bottom surely learns: its returns in training rise, by many times their noise."""
         slope, noise = slope_of(*(column.tolist() for column in self.training_curve(entry)))

@@ -55,11 +55,17 @@ def can_be_sac(observation_space: spaces.Space, action_space: spaces.Space) -> b
     return isinstance(action_space, spaces.Box) and action_space.is_bounded()
 
 
-def is_offered(budget: int, observation_space: spaces.Space, action_space: spaces.Space, *, near: bool = False) -> bool:
-    """Whether a race of so many environment steps may try it unasked in these spaces; with a choice among actions not
-    from an agent that is known to be halfway to a good one (`near`): RL Zoo's LunarLander (TRPO) lost by it."""
+def is_offered(
+    budget: int, observation_space: spaces.Space, action_space: spaces.Space, *, better: bool = False
+) -> bool:
+    """Whether a race of so many environment steps may try it unasked in these spaces.
+
+    Args:
+        better: whether there is what is better to go on with where actions are a choice: an agent that is known to be
+            halfway to a good one, or a coach, whose rules are imitated (docs/race.md).
+    """
     choice = isinstance(action_space, spaces.Discrete)
-    return 0 < budget <= REPLAYED and can_be_sac(observation_space, action_space) and not (near and choice)
+    return 0 < budget <= REPLAYED and can_be_sac(observation_space, action_space) and not (better and choice)
 
 
 def check_sac(where: Path, observation_space: spaces.Space, action_space: spaces.Space) -> None:
