@@ -148,8 +148,8 @@ def test_far_from_a_good_agent_what_is_quick_is_drawn_out_in_a_straight_line(
 
 @pytest.mark.parametrize(("level", "goes_on"), [(0.0, "continue"), (0.3, "sac")])
 def test_where_nobody_returns_anything_what_is_quick_must_gain_something(level: float, goes_on: str) -> None:
-    """As on DoorKey, where rewards are rare: after 12,000 steps SAC returned as little as the agent, and was trained for
-    the rest of the budget, while the coach's rules lead through the door."""
+    """As on DoorKey, where rewards are rare: SAC returned as little as the agent, and was trained for the rest of the
+    budget, while the coach's rules lead through the door."""
     track_ = Bottom({"continue": Curve("continue", 6_000, 0.0, 0.0), "sac": Curve("sac", 12_000, level, 0.0)})
     track_.before = (0.0, 0.0)  # type: ignore[misc, assignment]
     track_.training_curve = lambda one: (np.arange(2.0), np.zeros(2), np.ones(2))  # type: ignore[method-assign]
