@@ -47,9 +47,10 @@ _BUILT_IN = {
     "DQN": "dqn:DQN",
     "TQC": "tqc:TQC",
     "QRDQN": "qrdqn:QRDQN",
-    "SACDiscrete": "sac_discrete:SACDiscrete",
 }
 """Name → module and class in this package; the first that reads a file has it."""
+_WITHOUT_FILES = {"SACDiscrete": "sac_discrete:SACDiscrete"}
+"""Of those, what trains agents whose files are another's."""
 
 
 @dataclass(frozen=True)
@@ -269,7 +270,7 @@ class Algorithm(ABC):
 
 
 def names() -> tuple[str, ...]:
-    """The names of all algorithms, built-in ones first."""
+    """The names of all algorithms that have agents of their own, built-in ones first."""
     return (*_BUILT_IN, *sorted(_others().keys() - _BUILT_IN.keys()))
 
 
@@ -282,7 +283,7 @@ def algorithm(name: str) -> Algorithm:
     found = _others().get(name)
     if found is not None:
         return _from_entry_point(found)
-    if name not in _BUILT_IN:
+    if name not in _BUILT_IN and name not in _WITHOUT_FILES:
         raise AgentError(f"no algorithm is called {name!r}; there are {', '.join(names())}")
     return _built_in(name)
 
@@ -335,7 +336,7 @@ def _all() -> Iterator[Algorithm]:
 
 @cache
 def _built_in(name: str) -> Algorithm:
-    module, attribute = _BUILT_IN[name].split(":")
+    module, attribute = (_BUILT_IN | _WITHOUT_FILES)[name].split(":")
     return getattr(importlib.import_module(f"unstuck.algorithms.{module}"), attribute)()
 
 
