@@ -272,7 +272,13 @@ def test_a_race_that_needs_a_coach_says_so_before_it_begins(agent, tmp_path):
     preflight(run)
 
 
-def test_sac_is_refused_where_it_cannot_learn_before_a_step_is_taken(agent, tmp_path):
-    run = run_of(agent, tmp_path, train=TrainConfig(method="race"), race=RaceConfig(treatments=("continue", "sac")))
+def test_sac_is_refused_where_it_cannot_learn_before_a_step_is_taken(tmp_path):
+    """FrozenLake shows the number of a field, not a vector."""
+    from unstuck.stuck import stuck_agent
+
+    config = RunConfig(
+        task=TaskConfig(env="FrozenLake-v1"), agent=AgentConfig(agent=str(stuck_agent("frozenlake-top-row").path)),
+        train=TrainConfig(method="race"), race=RaceConfig(treatments=("continue", "sac")),
+    )  # fmt: skip
     with pytest.raises(AgentError, match="leave `sac` out"):
-        preflight(run)
+        preflight(open_run(config, tmp_path / "run"))
