@@ -277,7 +277,8 @@ def test_sac_is_refused_where_it_cannot_learn_before_a_step_is_taken(tmp_path):
     from unstuck.stuck import stuck_agent
 
     config = RunConfig(
-        task=TaskConfig(env="FrozenLake-v1", env_kwargs={"map_name": "8x8"}), agent=AgentConfig(agent=str(stuck_agent("frozenlake-top-row").path)),
+        task=TaskConfig(env="FrozenLake-v1", env_kwargs={"map_name": "8x8"}),
+        agent=AgentConfig(agent=str(stuck_agent("frozenlake-top-row").path)),
         train=TrainConfig(method="race"), race=RaceConfig(treatments=("continue", "sac")),
     )  # fmt: skip
     with pytest.raises(AgentError, match="leave `sac` out"):
