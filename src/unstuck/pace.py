@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from unstuck.algorithms import algorithm_of
+from unstuck.algorithms import algorithm_of, continued_by
 from unstuck.config import TrainConfig
 from unstuck.errors import EnvironmentFaultError
 from unstuck.methods import METHODS, SMALL_BATCH
@@ -43,7 +43,7 @@ def announcement(run: Run) -> str:
     seeds = f"seed {config.seeds[0]}" if len(config.seeds) == 1 else f"each of {len(config.seeds)} seeds"
     what = "a race" if spec.race == () else f"{spec.label}, one training"
     control = config.control and name != "ppo"
-    beside = " and the agent's own algorithm continued with as many beside it" if control else ""
+    beside = f" and {continued_by(space.agent)} continued with as many beside it" if control else ""
     try:
         pace = seconds_per_step(space, config, SMALL_BATCH if spec.race == () else config.batch_size)
     except EnvironmentFaultError:

@@ -58,13 +58,14 @@ def load_agent(path: Path | str, *, vecnormalize: Path | str | None = None, trus
             f"{frames - 1} steps of an episode does the agent see something else than in training"
         )
     notes += zoo_notes(zip_path, has_statistics=normalization is not None)
-    return Agent(
+    read = Agent(
         path=zip_path, algorithm=algorithm.name, policy_class_name=policy_name, policy_kwargs=kwargs,
         state_dict=state_dict, hyperparameters=hyperparameters, normalization=normalization,
         sb3_version=version, digest=hashlib.sha256(content + stats_bytes).hexdigest(), notes=tuple(notes),
         observation_space=observation_space, action_space=action_space, policy_class=policy_class,
         vecnormalize_path=stats_path, tensors=read_variables(zip_path, content),
     )  # fmt: skip
+    return algorithm.completed(read)
 
 
 def _read_bytes(path: Path) -> bytes:

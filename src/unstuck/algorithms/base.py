@@ -47,6 +47,7 @@ _BUILT_IN = {
     "DQN": "dqn:DQN",
     "TQC": "tqc:TQC",
     "QRDQN": "qrdqn:QRDQN",
+    "ARS": "ars:ARS",
 }
 """Name → module and class in this package; the first that reads a file has it."""
 _WITHOUT_FILES = {"SACDiscrete": "sac_discrete:SACDiscrete"}
@@ -267,6 +268,14 @@ class Algorithm(ABC):
     ) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
         """Weights and policy arguments of older versions in today's layout, and notes on what was changed."""
         return state, dict(kwargs), []
+
+    def completed(self, agent: Agent) -> Agent:
+        """What was read, with what its learner needs and the file does not hold.
+
+        Raises:
+            AgentError: it cannot be completed.
+        """
+        return agent
 
 
 def names() -> tuple[str, ...]:

@@ -23,6 +23,21 @@ _ONLY_WITH_SDE = ("squash_output", "full_std", "use_expln", "sde_net_arch", "cli
 STD_AFRESH = 0.6
 """Standard deviation of fresh Gaussians, as a share of half the range of the action."""
 MINIMAL_VARIANCE = 1e-6
+HIDDEN = (64, 64)
+"""Units of a new network in the place of one without hidden layers, as PPO has them by default."""
+
+
+def deepened(agent: Agent) -> Agent:
+    """The agent, its shape one with hidden layers where its policy is linear, as those of ARS often are: what a linear
+    policy can do it may do already. Only for what begins with new weights, as the old ones no longer fit."""
+    arch = agent.policy_kwargs.get("net_arch")
+    if agent.policy_class_name != "MlpPolicy" or not algorithm_of(agent).on_policy or arch is None:
+        return agent
+    parts = arch if isinstance(arch, Mapping) else {"pi": arch, "vf": arch}
+    if any(parts.get("pi", ())) or "features_extractor_class" in agent.policy_kwargs:
+        return agent
+    shape = {"pi": list(HIDDEN), "vf": list(parts.get("vf") or HIDDEN)}
+    return replace(agent, policy_kwargs={**agent.policy_kwargs, "net_arch": shape})
 
 
 def fresh_policy(
@@ -119,6 +134,7 @@ def afresh(
     raw observations, of which only those that can only be small are rescaled. Convolutions are scaled to what they see
     in those states (`unstuck.treatments.initial`).
     """
+    agent = deepened(agent)
     policy = fresh_policy(agent, observation_space, action_space, seed)
     set_noise(policy, action_space, STD_AFRESH)
     if states is not None and isinstance(policy, ActorCriticPolicy):

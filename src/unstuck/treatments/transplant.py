@@ -23,7 +23,7 @@ from unstuck.agents import Agent
 from unstuck.agents.policy import channels_last
 from unstuck.errors import AgentError
 from unstuck.transitions import rows_of
-from unstuck.treatments.fresh import fresh_policy, needs_an_actor, set_noise, with_policy
+from unstuck.treatments.fresh import deepened, fresh_policy, needs_an_actor, set_noise, with_policy
 from unstuck.treatments.initial import convolutional, unit_variance
 from unstuck.treatments.states import States, discounted, rows_for, softened
 
@@ -78,7 +78,8 @@ def transplant(
     std: float = STD,
     passes: int | None = None,
 ) -> tuple[Agent, Fit]:
-    """The agent in a new network of its own shape, with noise inside the bounds, and a critic in the task's reward.
+    """The agent in a new network of its own shape (if that is linear, one with hidden layers), with noise inside the
+    bounds, and a critic in the task's reward.
 
     Adam with a learning rate of 1e-3 (with convolutions 2.5e-4) that falls to zero by a cosine. The critic is fitted to
     the discounted returns of the same data, which saves its warm-up; after two thirds of the passes, what lies beyond
@@ -90,6 +91,7 @@ def transplant(
     if not isinstance(action_space, (spaces.Box, spaces.Discrete)):
         raise AgentError("a transplant knows one Box or one Discrete action")
     needs_an_actor(agent, "a transplant")
+    agent = deepened(agent)
     policy = fresh_policy(agent, observation_space, action_space, seed)
     set_noise(policy, action_space, std)
     unit_variance(policy, states, seed)
