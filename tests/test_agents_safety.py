@@ -297,7 +297,6 @@ def test_a_zip_that_would_unpack_to_too_much(honest: Path, tmp_path: Path, monke
     [
         ("sb3_contrib.common.recurrent.policies", "RecurrentPPO"),
         ("sb3_contrib.common.maskable.policies", "MaskablePPO"),
-        ("sb3_contrib.crossq.policies", "CROSSQ"),
         ("stable_baselines3.sac.policies", "SAC"),
     ],
 )

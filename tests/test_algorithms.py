@@ -23,7 +23,7 @@ from unstuck.algorithms.sb3 import attribute
 from unstuck.errors import AgentError, UntrustedError
 
 sb3_contrib = pytest.importorskip("sb3_contrib")
-TQC, QRDQN, TRPO = sb3_contrib.TQC, sb3_contrib.QRDQN, sb3_contrib.TRPO
+TQC, QRDQN, TRPO, CrossQ = sb3_contrib.TQC, sb3_contrib.QRDQN, sb3_contrib.TRPO, sb3_contrib.CrossQ
 
 BOX = spaces.Box(-1, 1, (5,), dtype=np.float64)
 TWO = spaces.Box(np.array([-1.0, -3.0], np.float32), np.array([2.0, 3.0], np.float32))
@@ -59,6 +59,8 @@ CASES = {
     "dqn, states": (DQN, "MlpPolicy", spaces.Discrete(6), THREE, {}),
     "dqn, dict": (DQN, "MultiInputPolicy", spaces.Dict({"a": BOX, "b": BOX}), THREE, {}),
     "tqc": (TQC, "MlpPolicy", BOX, TWO, {"policy_kwargs": {"n_quantiles": 7, "net_arch": [8]}}),
+    "crossq": (CrossQ, "MlpPolicy", BOX, TWO, {"policy_kwargs": {"net_arch": [12, 9]}}),
+    "crossq, gSDE": (CrossQ, "MlpPolicy", BOX, TWO, {"use_sde": True, "ent_coef": 0.1}),
     "qrdqn": (QRDQN, "MlpPolicy", BOX, THREE, {"policy_kwargs": {"n_quantiles": 6}}),
 }
 CRITICS_OF_ACTIONS = [name for name in CASES if CASES[name][0] not in (PPO, A2C, TRPO)]
@@ -133,7 +135,7 @@ def test_results_do_not_depend_on_the_batch_and_numpy_gives_the_same(case: str, 
             in_numpy = plain.act(obs, deterministic, rngs[2])
             assert (in_numpy.dtype, in_numpy.shape) == (together.dtype, together.shape)
             assert in_numpy.tobytes() == together.tobytes()
-    assert (policy.plain() is None) == any(word in case for word in ("gSDE", "images", "dict"))
+    assert (policy.plain() is None) == any(word in case for word in ("gSDE", "images", "dict", "crossq"))
 
 
 def test_dqn_explores_as_often_as_it_last_did(tmp_path: Path) -> None:
@@ -146,7 +148,7 @@ def test_dqn_explores_as_often_as_it_last_did(tmp_path: Path) -> None:
     np.testing.assert_allclose(taken, expected, atol=0.012)
 
 
-@pytest.mark.parametrize("case", ["sac", "sac, gSDE", "tqc"])
+@pytest.mark.parametrize("case", ["sac", "sac, gSDE", "tqc", "crossq", "crossq, gSDE"])
 def test_gaussians_behind_a_tanh_are_sampled_as_in_the_library(case: str, tmp_path: Path) -> None:
     model = make(case, tmp_path / "agent.zip")
     policy, obs = policy_of(load_agent(tmp_path / "agent.zip"), BOX, TWO), np.repeat(sample(BOX, 1), 5000, axis=0)
@@ -204,7 +206,7 @@ def test_hyperparameters_are_read_as_numbers(tmp_path: Path) -> None:
 
 
 def test_every_name_has_its_algorithm() -> None:
-    assert {"PPO", "A2C", "TRPO", "SAC", "TD3", "DDPG", "DQN", "TQC", "QRDQN"} <= set(names())
+    assert {"PPO", "A2C", "TRPO", "SAC", "TD3", "DDPG", "DQN", "TQC", "QRDQN", "CrossQ", "ARS"} <= set(names())
     assert all(algorithm(name).name == name for name in names())
     with pytest.raises(AgentError, match="no algorithm is called 'REINFORCE'"):
         algorithm("REINFORCE")

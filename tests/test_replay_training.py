@@ -34,7 +34,7 @@ from unstuck.workspace import Workspace
 sb3_contrib = pytest.importorskip("sb3_contrib")
 KINDS = {
     "DQN": (DQN, CORRIDOR), "QRDQN": (sb3_contrib.QRDQN, CORRIDOR), "SAC": (SAC, PUSH),
-    "TQC": (sb3_contrib.TQC, PUSH), "TD3": (TD3, PUSH), "DDPG": (DDPG, PUSH),
+    "TQC": (sb3_contrib.TQC, PUSH), "CrossQ": (sb3_contrib.CrossQ, PUSH), "TD3": (TD3, PUSH), "DDPG": (DDPG, PUSH),
 }  # fmt: skip
 TOTAL = 600
 RIGHT = {CORRIDOR: Action(index=1), PUSH: Action(values=(1.0,))}
@@ -337,7 +337,7 @@ def test_a_rule_is_learnt_that_rewards_do_not_teach(name, steps, runs, tmp_path)
     assert found["guided"] >= -30.0
 
 
-@pytest.mark.parametrize("name", ["SAC", "TQC", "TD3"])
+@pytest.mark.parametrize("name", ["SAC", "TQC", "CrossQ", "TD3"])
 def test_with_the_filter_a_suggestion_is_imitated_where_the_critic_rates_it_higher(name, runs, tmp_path):
     one = learner(runs(name), tmp_path / "a", Plan(imitate=0.5), guidance(PUSH), stop=100, q_filter=True)
     one.learn(0)

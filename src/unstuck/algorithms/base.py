@@ -46,6 +46,7 @@ _BUILT_IN = {
     "DDPG": "td3:DDPG",
     "DQN": "dqn:DQN",
     "TQC": "tqc:TQC",
+    "CrossQ": "crossq:CrossQ",
     "QRDQN": "qrdqn:QRDQN",
     "ARS": "ars:ARS",
 }

@@ -96,7 +96,7 @@ class OffPolicy(SB3Algorithm):
 
 
 class EntropyRegularised(OffPolicy):
-    """SAC and TQC: a Gaussian behind a tanh, with a price for entropy that may be learnt."""
+    """SAC and its kin: a Gaussian behind a tanh, with a price for entropy that may be learnt."""
 
     state_dependent_noise = True
     policy_arguments = NETWORK | {
@@ -113,7 +113,7 @@ class EntropyRegularised(OffPolicy):
         *OffPolicy.kept, "ent_coef", "target_update_interval", "target_entropy", "use_sde", "sde_sample_freq",
         "use_sde_at_warmup", "train_freq",
     )  # fmt: skip
-    first_layers = ("actor.latent_pi.0.weight", "actor.mu.weight", "actor.mu.0.weight")
+    first_layers: ClassVar[tuple[str, ...]] = ("actor.latent_pi.0.weight", "actor.mu.weight", "actor.mu.0.weight")
     outputs = ("actor.mu.weight", "actor.mu.0.weight")
 
     def hyperparameters(self, archive: Archive, notes: list[str]) -> dict[str, Any]:

@@ -57,7 +57,9 @@ class Replaying(Protocol):
         ...
 
     @property
-    def tau(self) -> float: ...
+    def tau(self) -> float | None:
+        """The same for the share that targets take over; None where there are no targets."""
+        ...
 
     def model_class(self) -> type: ...
 
@@ -181,9 +183,10 @@ class ReplayTrainer(SB3Trainer):
                 batch_size=int(first(settings.batch_size, stored.get("batch_size"), 256)),
                 buffer_size=kept, replay_buffer_class=buffer, replay_buffer_kwargs=more,
                 learning_starts=until, train_freq=steps, gradient_steps=gradient,
-                gamma=gamma, tau=float(first(stored.get("tau"), algorithm.tau)),
+                gamma=gamma,
                 policy_kwargs=build_arguments(agent), seed=later_seed(training.seed, training.start),
                 device=training.config.device,
+                **({} if algorithm.tau is None else {"tau": float(first(stored.get("tau"), algorithm.tau))}),
                 **algorithm.arguments(agent, settings),
             )  # fmt: skip
         except (ValueError, TypeError, AssertionError) as error:

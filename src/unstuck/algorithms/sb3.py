@@ -41,8 +41,8 @@ class SB3Algorithm(Algorithm):
     """Names in a file's data that tell this algorithm from others with the same policy classes."""
     rate: ClassVar[float] = 3e-4
     """Learning rate where neither the user nor the agent's file has one."""
-    tau: ClassVar[float] = 0.005
-    """The same for the share of the networks that their targets take over."""
+    tau: ClassVar[float | None] = 0.005
+    """The same for the share of the networks that their targets take over; None where there are no targets."""
     kept: ClassVar[tuple[str, ...]] = ()
     """Attributes of the learner that its constructor takes by the same name, and that a saved zip keeps."""
 

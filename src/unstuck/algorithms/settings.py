@@ -41,8 +41,8 @@ class ReplaySettings(BaseModel):
     """DQN and QR-DQN: probability of a random action. TD3 and DDPG: standard deviation of the noise, of half the range.
     As in the last episodes of the agent's own training where not set."""
     q_filter: bool = False
-    """SAC, TQC, TD3 and DDPG, where suggestions are imitated: only where the critic rates them above what the policy
-    would do. A critic that has seen nothing good lets the wrong ones pass, and what verification found helpful needs no
+    """SAC, TQC, CrossQ, TD3 and DDPG, where suggestions are imitated: only where the critic rates them above what the
+    policy would do. A critic that has seen nothing good lets the wrong ones pass, and what verification found helpful needs no
     filter (docs/off-policy.md)."""
     margin: float = Field(default=0.8, ge=0)
     """DQN and QR-DQN, where suggestions are imitated: by how much Q of the suggested action should exceed all others,
