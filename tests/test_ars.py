@@ -13,13 +13,17 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from grid_cases import collected
 from unstuck.agents import load_agent, save_agent, to_ppo
 from unstuck.algorithms import continued_by, policy_of
 from unstuck.algorithms.ars import STD, SURE
+from unstuck.diagnosis import diagnose_run
 from unstuck.errors import AgentError
+from unstuck.testing import CORRIDOR
 from unstuck.treatments import afresh, transplant
 from unstuck.treatments.fresh import deepened
 from unstuck.treatments.states import States
+from unstuck.workspace import Workspace
 
 ARS = pytest.importorskip("sb3_contrib").ARS
 
@@ -130,6 +134,16 @@ def test_a_linear_one_is_begun_again_with_hidden_layers(tmp_path: Path) -> None:
     make("network", tmp_path / "deep.zip")
     deep = load_agent(tmp_path / "deep.zip")
     assert deepened(deep) is deep
+
+
+def test_a_diagnosis_does_not_speak_of_what_was_added(tmp_path: Path) -> None:
+    ARS("LinearPolicy", CORRIDOR).save(tmp_path / "a.zip")
+    panel = diagnose_run(Workspace(collected(tmp_path / "run", CORRIDOR, tmp_path / "a.zip")))
+    added = [f for f in panel.findings if f.name in ("explained-variance", "entropy", "deterministic-against-sampled")]
+    assert len(added) == 3
+    assert all(f.status == "unknown" and "has no critic" in f.meaning for f in added)
+    assert panel.finding("same-action").status != "unknown"
+    assert "critic" not in panel.summary
 
 
 def test_what_cannot_be_completed_is_refused(tmp_path: Path) -> None:

@@ -44,6 +44,9 @@ class ARS(OnPolicy):
         "sb3_contrib.ars.policies.ARSLinearPolicy": _LINEAR,
     }
     policy_arguments = frozenset({"net_arch", "activation_fn", "with_bias", "squash_output"})
+    unspoken = frozenset(
+        {"explained-variance", "noise", "noise-left-by-clipping", "entropy", "deterministic-against-sampled"}
+    )
 
     def hyperparameters(self, archive: Archive, notes: list[str]) -> dict[str, Any]:
         """Of ARS's own numbers none means anything to PPO: its learning rate is a step in the space of weights."""

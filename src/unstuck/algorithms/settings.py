@@ -42,8 +42,8 @@ class ReplaySettings(BaseModel):
     As in the last episodes of the agent's own training where not set."""
     q_filter: bool = False
     """SAC, TQC, CrossQ, TD3 and DDPG, where suggestions are imitated: only where the critic rates them above what the
-    policy would do. A critic that has seen nothing good lets the wrong ones pass, and what verification found helpful needs no
-    filter (docs/off-policy.md)."""
+    policy would do. A critic that has seen nothing good lets the wrong ones pass, and what verification found helpful
+    needs no filter (docs/off-policy.md)."""
     margin: float = Field(default=0.8, ge=0)
     """DQN and QR-DQN, where suggestions are imitated: by how much Q of the suggested action should exceed all others,
     in units of the task's rewards (the 95th percentile of their magnitude)."""

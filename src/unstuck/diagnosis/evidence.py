@@ -121,6 +121,8 @@ class Evidence:
     reference: Reference | None = None
     action_names: tuple[str, ...] = ()
     """Of discrete actions; () where they are not known by name."""
+    unspoken: frozenset[str] = frozenset()
+    """As `Algorithm.unspoken`."""
 
     @cached_property
     def gamma(self) -> float:

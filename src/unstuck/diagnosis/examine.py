@@ -46,7 +46,7 @@ def examine(evidence: Evidence, *, env_steps: int = 0, seconds: float = 0.0) -> 
     found = [standing.progress(evidence), distance]
     found += [measure(evidence) for measure in MEASUREMENTS]
     found.append(endings.time_limit_only(evidence, good=standing.is_good(distance)))
-    findings = summary.settle([f for f in found if f is not None])
+    findings = summary.settle([_spoken(f, evidence) for f in found if f is not None])
     said = summary.verdict(findings)
     helps = summary.treatments(findings, said)
     a, b = evidence.returns(True), evidence.returns(False)
@@ -57,6 +57,15 @@ def examine(evidence: Evidence, *, env_steps: int = 0, seconds: float = 0.0) -> 
         env_steps=env_steps, looked_at=sum(map(len, evidence.rollouts)),
         seconds=round(seconds + time.monotonic() - begun, 2),
     )  # fmt: skip
+
+
+def _spoken(finding: Finding, evidence: Evidence) -> Finding:
+    if finding.name not in evidence.unspoken:
+        return finding
+    meaning = (
+        f"An agent of {evidence.algorithm} has no critic, and no noise in its actions: Unstuck added what is there."
+    )
+    return Finding(name=finding.name, status="unknown", meaning=meaning)
 
 
 @one_thread()
@@ -127,6 +136,7 @@ def gather(workspace: Workspace, *, trunk: LearningCurve | None = None) -> Evide
         if "max_episode_steps" in config.task.env_kwargs
         else reference_for(config.task.env, on_policy=on_policy, solved=_threshold(spec)),
         action_names=action.names if action.kind == "discrete" else (),
+        unspoken=algorithm_of(agent).unspoken,
     )  # fmt: skip
 
 
