@@ -76,11 +76,16 @@ def test_it_acts_as_in_its_library_and_ppo_goes_on_from_there(case: str, tmp_pat
     model = make(case, tmp_path / "agent.zip")
     agent = load_agent(tmp_path / "agent.zip")
     assert (agent.algorithm, continued_by(agent)) == ("ARS", "PPO")
-    assert "with a critic that knows nothing yet" in " ".join(agent.notes)
+    assert "acts the same in both modes" in " ".join(agent.notes)
     _, observations, actions, _ = CASES[case]
     obs = seen(observations)
     policy, theirs = policy_of(agent, observations, actions), model.predict(obs, deterministic=True)[0]
     np.testing.assert_allclose(policy.act(obs), theirs, atol=1e-5)
+    rngs = [np.random.default_rng(i) for i in range(len(obs))]
+    np.testing.assert_array_equal(policy.act(obs, False, rngs), policy.act(obs))
+    assert (policy.plain() is None) == ("tanh" in case or (case.startswith("network") and "clipped" not in case))
+    if (plain := policy.plain()) is not None:
+        np.testing.assert_array_equal(plain.act(obs, False), policy.act(obs))
     assert not policy.signals(obs)["value"].any()
 
     venv = DummyVecEnv([lambda: OneStep(observations, actions)])

@@ -139,9 +139,12 @@ class NumpyPolicy:
     discrete_obs: int | None
     """n of a Discrete observation, which is one-hot encoded."""
     action_space: spaces.Space
+    sure: bool = False
+    """Whether it takes the most likely action whatever it is asked for."""
 
     def act(self, obs_raw: Any, deterministic: bool = True, rngs: Sequence[np.random.Generator] | None = None) -> Array:
         """As `unstuck.algorithms.Policy.act`; rngs must be given where actions are sampled."""
+        deterministic = deterministic or self.sure
         if not deterministic and (rngs is None or len(rngs) != len(obs_raw)):
             raise ValueError(f"{len(obs_raw)} observations need as many generators")
         return self.head(self._output(np.asarray(obs_raw)), deterministic, rngs or (), self.action_space)

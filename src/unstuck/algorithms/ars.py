@@ -1,13 +1,13 @@
 """ARS (Mania et al. 2018, arXiv 1803.07055), as sb3-contrib has it: random search in the space of weights.
 
-Its policy is deterministic and has no critic. It is read as an actor-critic policy that does exactly the same, so that
-PPO can go on with it: what is missing there, noise and a critic, is added.
+Its policy is deterministic, in both modes, and has no critic. It is read as an actor-critic policy that does exactly
+the same, so that PPO can go on with it: what is missing there, noise and a critic, is added.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -16,10 +16,12 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 
+from unstuck.agents.actor import Actor
 from unstuck.agents.types import Agent
-from unstuck.algorithms.base import Archive
+from unstuck.algorithms.base import Archive, Policy
 from unstuck.algorithms.on_policy import OnPolicy
 from unstuck.errors import AgentError
+from unstuck.numpy_policy import NumpyPolicy
 
 CRITIC = (64, 64)
 """Units of the critic that is added."""
@@ -30,10 +32,22 @@ SURE = 3.0
 differ by so little that a sample would be any."""
 PROBES, NUMBERS = 1000, 10_000_000
 """Inputs by which these are set, of unit variance where the agent's own are not known; and numbers in them, at most."""
+Array = np.ndarray
 _LINEAR = "LinearPolicy"
 _NETWORK = "action_net."
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
 """(weight, bias) of each linear layer."""
+
+
+class SureActor(Actor):
+    """Takes the most likely action in both modes, as ARS does."""
+
+    def act(self, obs_raw: Any, deterministic: bool = True, rngs: Sequence[np.random.Generator] | None = None) -> Array:
+        return super().act(obs_raw, True, rngs)
+
+    def plain(self) -> NumpyPolicy | None:
+        made = super().plain()
+        return None if made is None else replace(made, sure=True)
 
 
 class ARS(OnPolicy):
@@ -52,6 +66,9 @@ class ARS(OnPolicy):
         """Of ARS's own numbers none means anything to PPO: its learning rate is a step in the space of weights."""
         kept = {k: archive.data.get(k) for k in ("num_timesteps", "n_envs", "seed")}
         return {k: v for k, v in kept.items() if isinstance(v, int)}
+
+    def actor(self, policy: Any, agent: Agent, action_space: spaces.Space, seed: int) -> Policy:
+        return SureActor(policy, agent.normalization, action_space, seed)
 
     def completed(self, agent: Agent) -> Agent:
         """An agent with an actor-critic policy of the same deterministic actions.
@@ -91,8 +108,8 @@ class ARS(OnPolicy):
         if isinstance(space, spaces.Box):
             weights["log_std"] = _sde(layers, activation, inputs) if squashed else _gaussian(space)
         said = (
-            "its policy is that of ARS, with a critic that knows nothing yet; ARS explores with its weights, so the "
-            "noise of sampled play is not its own"
+            "its policy is that of ARS, with no noise in its actions and no critic: it acts the same in both modes, and "
+            "what PPO needs to go on is added"
         )
         hyperparameters = {**agent.hyperparameters, "use_sde": squashed, "sde_sample_freq": 4 if squashed else -1}
         return replace(
