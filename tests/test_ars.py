@@ -76,7 +76,7 @@ def test_it_acts_as_in_its_library_and_ppo_goes_on_from_there(case: str, tmp_pat
     model = make(case, tmp_path / "agent.zip")
     agent = load_agent(tmp_path / "agent.zip")
     assert (agent.algorithm, continued_by(agent)) == ("ARS", "PPO")
-    assert "acts the same in both modes" in " ".join(agent.notes)
+    assert "acts alike in both modes" in " ".join(agent.notes)
     _, observations, actions, _ = CASES[case]
     obs = seen(observations)
     policy, theirs = policy_of(agent, observations, actions), model.predict(obs, deterministic=True)[0]

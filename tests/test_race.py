@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from unstuck.race import contest as contests
 from unstuck.race import engine, quiet, spread, track
 from unstuck.race.competitors import competitor
 from unstuck.race.entering import Signs
+from unstuck.race.entry import Entry
 from unstuck.race.quiet import Quiet, quieted
 from unstuck.results import RaceVerdict, TrainFacts
 from unstuck.rounds import train
@@ -107,6 +109,22 @@ def test_a_transplant_that_is_not_the_agent_withdraws(raced: Run, monkeypatch: p
     out = [e.name for e in track_.entries if e.rank.status == "dropped"]
     assert out == ["transplant"]
     assert "80% of its actions" in track_.entries[1].rank.note
+
+
+def test_what_is_kept_goes_by_episodes_that_got_longer(raced: Run, tmp_path: Path) -> None:
+    """The agent fails early; what was trained does not, so that the last test takes longer than was foreseen."""
+    track_ = track.Track(raced, tmp_path, 1, BUDGET, RaceConfig())
+    one = track_.entries = [Entry(competitor("continue"), Plan(), None)]
+    track_._limit, track_.episode = 100, 20
+    track_.__dict__.pop("reserve", None)
+    kept, leg = track_.reserve.steps, SimpleNamespace(stop=64)
+    for judged, foreseen in ((72, 20), (75, 20), (90, 60), (240, 100)):  # three episodes each; a quarter longer is near
+        track_._enter(one[0], leg, {"taken": 64, "judged": judged, "returns": [1.0, 2.0, 3.0]})  # type: ignore[arg-type]
+        assert track_.episode == foreseen
+        assert track_.reserve.episode == foreseen
+    assert track_.reserve.steps > kept
+    track_._enter(one[0], leg, {"taken": 64, "judged": 0, "returns": []})  # type: ignore[arg-type]
+    assert track_.episode == 100
 
 
 @pytest.mark.parametrize("quiet", [False, True])

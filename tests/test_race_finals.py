@@ -263,19 +263,10 @@ class _Paying:
         return repr(parts)
 
 
-@pytest.mark.parametrize(
-    ("left", "length", "pairs"),
-    [
-        (6_000, 500, [7]),  # episodes as long as they may be: all is paid for at once
-        (6_000, 100, [7, 4, 4, 3, 2, 2, 1, 1, 1, 1, 1]),  # and where they are short, what they left is played with too
-        (400, 500, []),
-        (200_000, 100, [40]),  # but not more than anybody needs
-    ],
-)
-def test_pairs_are_played_until_what_is_kept_for_them_is_spent(
-    monkeypatch: pytest.MonkeyPatch, left: int, length: int, pairs: list[int]
-) -> None:
-    track, played = _Paying(left + 1_000, 500, collected=3), []  # 1,000 for the other mode
+def _paying(left: int, length: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Finals, list[int]]:
+    """A race with so many steps left for pairs, 1,000 for the other mode and episodes of so many steps, which may be of
+    500; and, as they are played, the pairs of each round."""
+    track, played = _Paying(left + 1_000, 500, collected=3), []
 
     def play(space: Any, agent: str, seeds: list[int], mode: str) -> tuple[list[float], int]:
         if agent != "original":
@@ -288,8 +279,33 @@ def test_pairs_are_played_until_what_is_kept_for_them_is_spent(
     monkeypatch.setattr(finals, "cell", lambda folder, mark, work: work(folder))
     trunk = Entry(competitor("continue"), Plan(), None)
     track.entries = [trunk]  # type: ignore[attr-defined]
-    test = Finals(track, trunk, 1)  # type: ignore[arg-type]
     monkeypatch.setattr(Finals, "path", lambda self, who: Path(who))
+    return track, Finals(track, trunk, 1), played  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("left", "pairs"), [(400, [2]), (-400, [1]), (-800, [])])
+def test_where_nothing_is_left_for_pairs_they_come_before_the_other_mode(
+    monkeypatch: pytest.MonkeyPatch, left: int, pairs: list[int]
+) -> None:
+    """Episodes got longer than was foreseen."""
+    track, test, played = _paying(left, 500, monkeypatch)
+    test.play_pairs(track.reserve.other)
+    assert played == pairs
+    assert track.left >= 0
+
+
+@pytest.mark.parametrize(
+    ("left", "length", "pairs"),
+    [
+        (6_000, 500, [7]),  # episodes as long as they may be: all is paid for at once
+        (6_000, 100, [7, 4, 4, 3, 2, 2, 1, 1, 1, 1, 1]),  # and where they are short, what they left is played with too
+        (200_000, 100, [40]),  # but not more than anybody needs
+    ],
+)
+def test_pairs_are_played_until_what_is_kept_for_them_is_spent(
+    monkeypatch: pytest.MonkeyPatch, left: int, length: int, pairs: list[int]
+) -> None:
+    track, test, played = _paying(left, length, monkeypatch)
     test.play_pairs(track.reserve.other)
     assert played == pairs
     assert len(test.seeds) == len(set(test.seeds)) == sum(pairs)

@@ -108,7 +108,7 @@ class ARS(OnPolicy):
         if isinstance(space, spaces.Box):
             weights["log_std"] = _sde(layers, activation, inputs) if squashed else _gaussian(space)
         said = (
-            "its policy is that of ARS, with no noise in its actions and no critic: it acts the same in both modes, and "
+            "its policy is that of ARS, with no noise in its actions and no critic: it acts alike in both modes, and "
             "what PPO needs to go on is added"
         )
         hyperparameters = {**agent.hyperparameters, "use_sde": squashed, "sde_sample_freq": 4 if squashed else -1}

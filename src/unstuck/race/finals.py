@@ -164,6 +164,8 @@ class Finals:
             players["trunk"] = self.path("trunk")
         self.returns = self.returns or {name: [] for name in (*players, "original")}
         done, room = len(self.seeds), track.left - kept
+        if not done and not affordable(room, track.episode, len(players), len(known), len(order)):
+            room = track.left  # episodes got longer than was foreseen: the test comes before all else
         while (more := affordable(room, track.episode, len(players), len(known) - done, len(order) - done)) > 0:
             some, done = order[done : done + more], done + more
             returns = self._played(players, some, known)

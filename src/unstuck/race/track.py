@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -46,6 +47,9 @@ LEARNS = 4.0
 Hopper and InvertedDoublePendulum, 2 to 3 on BipedalWalkerHardcore, where it comes to nothing."""
 WINNER_SHARE = 0.65
 """Of the budget, what the winner trains, about."""
+LONGER, MORE = 1.25, 2
+"""Times as long as was foreseen, evaluated episodes are taken to be longer than that: those of a good agent may be many
+times as long as the agent's own. Then that many times their mean length is foreseen, up to the time limit."""
 STRETCHES, FEWER_STRETCHES = (3, 3, 1, 1, 1), (1, 1)
 """Parts in which the winner trains on, and is evaluated after each; fewer where the budget is short. They are short at
 the end, because many policies are good at one point and bad some thousand steps later: the best is the finalist."""
@@ -97,13 +101,19 @@ class Track:
 
     def _longest(self) -> int:
         env = self.space.make_env()
-        limit = time_limit(env)
+        self._limit = limit = time_limit(env)
         env.close()
         if not self.collected:
             return limit or LONGEST
         longest = max(len(e) for e in self.space.episodes)
         # Better agents may go on for longer where failing ends an episode.
         return min(limit or LONGEST, max(2 * longest, 200)) if limit is None else min(limit, max(4 * longest, 200))
+
+    def _foresee(self, length: float) -> None:
+        """What is kept for the end goes by how long episodes may be: by these, if they are longer than was thought."""
+        if length > LONGER * self.episode:
+            self.episode = min(self._limit or LONGEST, math.ceil(MORE * length))
+            self.__dict__.pop("reserve", None)
 
     # ------------------------------------------------------------------------------------------------ the budget
 
@@ -167,6 +177,8 @@ class Track:
         entry.trained, entry.facts = leg.stop, found
         entry.points.append((leg.stop, found["returns"]))
         level = float(np.mean(found["returns"])) if found["returns"] else None
+        if (length := entry.episode_length) is not None:
+            self._foresee(length)
         entry.rank = entry.rank.model_copy(update={"trained": leg.stop, "level": level})
 
     def _leg(self, entry: Entry, stop: int, episodes: int | None = None) -> Leg:
