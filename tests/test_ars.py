@@ -19,6 +19,7 @@ from unstuck.algorithms import continued_by, policy_of
 from unstuck.algorithms.ars import STD, SURE
 from unstuck.diagnosis import diagnose_run
 from unstuck.errors import AgentError
+from unstuck.explainers.llm.policy_facts import settings_words
 from unstuck.testing import CORRIDOR
 from unstuck.treatments import afresh, transplant
 from unstuck.treatments.fresh import deepened
@@ -146,9 +147,10 @@ def test_a_diagnosis_does_not_speak_of_what_was_added(tmp_path: Path) -> None:
     panel = diagnose_run(Workspace(collected(tmp_path / "run", CORRIDOR, tmp_path / "a.zip")))
     added = [f for f in panel.findings if f.name in ("explained-variance", "entropy", "deterministic-against-sampled")]
     assert len(added) == 3
-    assert all(f.status == "unknown" and "has no critic" in f.meaning for f in added)
+    assert all(f.status == "unknown" and "has no critic and no noise" in f.meaning for f in added)
     assert panel.finding("same-action").status != "unknown"
     assert "critic" not in panel.summary
+    assert "no critic and no noise" in settings_words(load_agent(tmp_path / "a.zip"))[-1]
 
 
 def test_what_cannot_be_completed_is_refused(tmp_path: Path) -> None:

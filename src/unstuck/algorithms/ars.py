@@ -58,6 +58,7 @@ class ARS(OnPolicy):
         "sb3_contrib.ars.policies.ARSLinearPolicy": _LINEAR,
     }
     policy_arguments = frozenset({"net_arch", "activation_fn", "with_bias", "squash_output"})
+    added = "no critic and no noise in its actions: what is there was added, for PPO to go on with"
     unspoken = frozenset(
         {"explained-variance", "noise", "noise-left-by-clipping", "entropy", "deterministic-against-sampled"}
     )

@@ -202,6 +202,8 @@ class Algorithm(ABC):
     """Whether its policies take `use_sde`."""
     first_layers: ClassVar[tuple[str, ...]] = ()
     """Names of weights of which one is the first layer of an MlpPolicy, (units, inputs)."""
+    added: ClassVar[str] = ""
+    """What `completed` adds, in words after "it has", for prompts and diagnoses."""
     unspoken: ClassVar[frozenset[str]] = frozenset()
     """Findings of a diagnosis that would be about what `completed` added, and say nothing of its agents."""
 

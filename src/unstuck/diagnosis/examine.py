@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unstuck.agents.history import LearningCurve, events_unread, learning_curve
-from unstuck.algorithms import algorithm_of
+from unstuck.algorithms import algorithm, algorithm_of
 from unstuck.diagnosis import critic, endings, exploration, inputs, network, settings, shadow, standing, summary
 from unstuck.diagnosis.evidence import Evidence, Rollout, StateSample, hidden_layers, rollout_of
 from unstuck.diagnosis.panel import FILE, Finding, Panel
@@ -62,9 +62,7 @@ def examine(evidence: Evidence, *, env_steps: int = 0, seconds: float = 0.0) -> 
 def _spoken(finding: Finding, evidence: Evidence) -> Finding:
     if finding.name not in evidence.unspoken:
         return finding
-    meaning = (
-        f"An agent of {evidence.algorithm} has no critic, and no noise in its actions: Unstuck added what is there."
-    )
+    meaning = f"An agent of {evidence.algorithm} has {algorithm(evidence.algorithm).added}."
     return Finding(name=finding.name, status="unknown", meaning=meaning)
 
 

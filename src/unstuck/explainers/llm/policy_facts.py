@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from unstuck.agents import Agent
+from unstuck.algorithms import algorithm_of
 from unstuck.explainers.llm.facts import MODES, number
 from unstuck.tasks.card import ActionSpec
 from unstuck.views import View
@@ -33,6 +34,8 @@ def settings_words(agent: Agent) -> tuple[str, ...]:
         on = (("observations", statistics.norm_obs), ("rewards", statistics.norm_reward))
         what = " and ".join(name for name, normalised in on if normalised)
         found.append(f"{what or 'nothing'} normalised by running statistics")
+    if added := algorithm_of(agent).added:
+        found.append(f"it has {added}")
     return tuple(found)
 
 
