@@ -161,10 +161,10 @@ def test_the_control_trains_beside_the_race(tmp_path: Path, agent: Path, monkeyp
     assert all((ours[name] == theirs[name]).all() for name in theirs)
 
 
-def race_run(root: Path, found: Scores, handed: str = "finalist") -> Run:
-    """A run whose arm `unstuck` was a race that handed over this."""
+def race_run(root: Path, found: Scores, handed: str = "finalist", least: float = 1.0) -> Run:
+    """A run whose arm `unstuck` was a race that handed over this, `least` surely better than the trunk."""
     run = finished(root, found)
-    gains = {"over_original": Gain(mean=12.0, low=9.5, pairs=8), "over_trunk": Gain(mean=4.0, low=1.0, pairs=8)}
+    gains = {"over_original": Gain(mean=12.0, low=9.5, pairs=8), "over_trunk": Gain(mean=4.0, low=least, pairs=8)}
     RaceVerdict(
         handed=handed, name="afresh", finalist="afresh", why="it is better", mode="deterministic", level=0.05,
         budget=100_000, seed=1, **gains,
@@ -178,6 +178,9 @@ def test_one_seed_of_a_race_is_proved_by_its_test(tmp_path: Path) -> None:
     told = outcome(run)
     assert told.headline == "Better than before and plain PPO, by the race's test."
     assert told.verdict.startswith("The race's test, 8 pairs of fresh episodes (deterministic): afresh +12 (with 95 %")
+    run = race_run(tmp_path / "no-less", scores(ppo=[points(0)], unstuck=[points(5)]), least=-1.0)
+    assert hand_over(run).chosen == "unstuck"  # type: ignore[union-attr]
+    assert outcome(run).headline == "Better than before, by the race's test."
     assert "+4 (with 95 % confidence at least 1) over plain PPO" in told.verdict
     assert told.note == "PPO continued with the whole budget returns 0 (1 seed)."
     assert told.direction == "better"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from race_cases import Bottom, Given, entry
@@ -283,3 +284,44 @@ def test_near_a_good_agent_treatments_are_tried_without_a_guidance_that_does_not
     assert ("transplant" in track_.steps) == (goes_on is not None)
     assert goes_on in (None, winner)
     assert waiting[0].name not in track_.steps  # another opinion is not what is asked for
+
+
+@pytest.mark.parametrize(
+    ("missing", "level", "noise", "rise", "late", "alone"),
+    [
+        (200.0, 900.0, 20.0, 0.0, 700.0, True),
+        (200.0, 900.0, 200.0, 0.0, 700.0, False),  # that may be chance
+        (200.0, 500.0, 20.0, 3.0, 850.0, True),  # a bad point of a training that gets on
+        (200.0, 500.0, 20.0, 1.0, 850.0, False),
+        (900.0, 900.0, 20.0, 3.0, 850.0, False),  # surely better, and by little
+    ],
+)
+def test_near_a_good_agent_plain_ppo_is_given_time_before_others_race(
+    missing: float, level: float, noise: float, rise: float, late: float, alone: bool
+) -> None:
+    """RL Zoo's TRPO agent of LunarLander: after 18,432 steps plain PPO returns 59 in three episodes, and was dropped;
+    after 125,000 its episodes in training return 240, the agent's 155."""
+    curves = {"continue": Curve("continue", 25_000, level, noise, 0.0, 0.001)}
+    track_ = Bottom({**curves, "guidance": Curve("guidance", 16_000, 950.0, 5.0, 0.0, 0.001)})
+    track_.rise = lambda one, stop: rise  # type: ignore[method-assign]
+    track_.of_late = lambda one, stop: late  # type: ignore[method-assign]
+    trunk, other = entry("continue", (25_000, [level])), entry("guidance", (16_000, [950.0]))
+    outlook = Outlook(near=True, missing=missing, patient=True)
+    asked: list[tuple[str, int]] = []
+    train = track_.train
+    track_.train = lambda racing, stop, episodes=None: (  # type: ignore[method-assign]
+        asked.extend((e.name, stop) for e in racing),
+        train(racing, stop, episodes),
+    )
+    found = Contest(track_, [trunk, other], [], Rungs(2, 16_000, 2), outlook).run()
+    assert asked[0] == ("continue", 25_000), "a quarter of the budget"
+    assert (found.winner is trunk) == alone
+    assert ("guidance" in track_.steps) == (not alone)
+
+
+def test_the_last_fifth_of_a_training_is_what_it_returns_of_late() -> None:
+    track_ = Given({})
+    curve = np.array([10_000.0, 70_000.0, 85_000.0, 95_000.0, 110_000.0]), np.arange(5.0), np.array([1, 1, 1, 3, 1.0])
+    track_.training_curve = lambda one: curve  # type: ignore[method-assign]
+    assert track_.of_late(entry("continue"), 100_000) == 2.75
+    assert np.isnan(track_.of_late(entry("continue"), 60_000))

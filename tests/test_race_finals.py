@@ -36,6 +36,10 @@ def test_only_what_is_surely_better_is_better() -> None:
         # Better than the agent before, but not than plain PPO: plain PPO it is.
         ({"finalist": [9, 1, 9], "trunk": [5, 5.2, 5], "original": [1, 1.1, 1]}, ["trunk", "original"]),
         ({"finalist": [9, 1, 9], "trunk": [0, 0, 0], "original": [1, 1.1, 1]}, ["original"]),
+        # Better than the agent before, and it returns more than plain PPO, by how little or surely ever.
+        ({"finalist": [9, 9, 9.1], "trunk": [9, 5, 9], "original": [1, 1.1, 1]}, ["finalist", "trunk", "original"]),
+        ({"finalist": [9, 9, 9.1], "trunk": [1, 0, 15], "original": [1, 1.1, 1]}, ["finalist", "original"]),
+        ({"finalist": [9, 9, 9.1], "trunk": [9, 9.1, 9.1], "original": [1, 1.1, 1]}, ["trunk", "original"]),
         # It returns more, but in episodes as different as these that says nothing.
         ({"finalist": [9, 1, 9], "trunk": [90, 10, 35], "original": [40, 30, 40]}, ["original"]),
         # The finalist is plain PPO itself.
@@ -321,6 +325,18 @@ def test_pairs_are_played_until_what_is_kept_for_them_is_spent(
     test.play_pairs(0)
     assert len(test.seeds) == len(set(test.seeds)) == sum(pairs) + sum(played)
     assert sum(pairs) < len(test.seeds) <= MOST_PAIRS or sum(pairs) == MOST_PAIRS, "what is not needed pays for more"
+
+
+@pytest.mark.parametrize(("length", "kept"), [(500, 1.0), (100, 0.4), (300, 1.0)])
+def test_what_is_kept_for_the_other_mode_goes_by_how_long_the_pairs_were(
+    monkeypatch: pytest.MonkeyPatch, length: int, kept: float
+) -> None:
+    """Twice as long, and no longer than they may be."""
+    track, test, _ = _paying(6_000, length, monkeypatch)
+    whole = test._kept
+    test.play_pairs(track.reserve.other)
+    assert whole > 0
+    assert test._kept == int(kept * whole)
 
 
 @pytest.mark.parametrize(("length", "episodes"), [(1000, 2), (600, 2), (300, 4), (100, 5)])

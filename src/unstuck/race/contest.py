@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import NamedTuple
 
 from scipy.stats import norm
@@ -78,21 +79,20 @@ class Contest:
 
     def run(self) -> Contested:
         """Who trains with what is left, and who could go on in its place."""
-        winner, base = self.decide()
+        alone = self._without_others()
+        winner, base = (alone, self.trunk) if alone is not None else self.decide()
         raced = [e for e in self.early if e is not winner and e.points]
         if winner is self.trunk:
             rivals = sorted(raced, key=self.track.heading, reverse=True)[:1]
         else:
             rivals = [e for e in raced if e is base or e is self.trunk]
-        untried = [] if self.outlook.unshown else [e for e in self.late if not e.points and e is not winner]
+        untried = [e for e in self.late if not e.points and e is not winner] if alone is None else []
         return Contested(winner, rivals, untried)
 
     def decide(self) -> tuple[Entry, Entry]:
         """Who trains with what is left, and the best of those that go on from the agent."""
         track, trunk = self.track, self.trunk
         others = [*self.early[1:], *self.late]
-        if self.outlook.unshown:
-            return self._little_to_show(), trunk
         looks = [self.look, self.rungs.first if self.outlook.trunk_first else 0] if others else []
         for steps in filter(None, looks):
             track.train([trunk], steps)
@@ -121,6 +121,18 @@ class Contest:
         self._wait_for(base)
         return self.try_late(base, late), base
 
+    def _without_others(self) -> Entry | None:
+        """Who goes on where there is no contest: None where there is one."""
+        if self.outlook.unshown:
+            return self._little_to_show()
+        others = [*self.early[1:], *self.late, *self.waiting]
+        if not others or not self.outlook.patient or not self._comes_far():
+            return None
+        for entry in others:
+            entry.out(f"not tried: {self.trunk.name} comes far enough without it")
+        self.track.show(f"{self.trunk.name} gets on by itself")
+        return self.trunk
+
     def _little_to_show(self) -> Entry:
         """Who goes on where no gain of most could be told from chance: the trunk; but where that gains nothing in the
         time that others have to show what they are worth, and to come as far as a good agent would be shown, what is
@@ -139,6 +151,18 @@ class Contest:
                 entry.out(f"not tried: {trunk.name} gains without it")
             return trunk
         return self._beside(quick)
+
+    def _comes_far(self) -> bool:
+        """Whether the trunk, given the time that others have to show what they are worth, surely returns more than the
+        agent before, and by a fair part of what that lacks: by its many episodes in training, because single points of
+        its training may be bad ones, or by its evaluation."""
+        track, trunk = self.track, self.trunk
+        track.train([trunk], self._patience())
+        curve, (before, error) = track.curve(trunk), track.before
+        sure = [curve.level] if curve.level - curve.noise > before + error else []
+        if track.rise(trunk, trunk.trained) > norm.isf(track.config.level):
+            sure.append(track.of_late(trunk, trunk.trained))
+        return max(sure, default=-inf) > before + LITTLE * self.outlook.missing
 
     def _beside(self, quick: Sequence[Entry]) -> Entry:
         """Who goes on, the trunk or what is quick, where nobody else is tried."""

@@ -40,6 +40,8 @@ class Outlook:
     """Why no gain of anybody could be told from chance, so that nobody but the trunk is tried; '' where one could."""
     whole_shown: bool = False
     """To come as far as a good agent would be shown all the same, so that what is quick is tried."""
+    patient: bool = False
+    """The trunk is given time to show what it comes to before anybody else is tried."""
 
 
 UNKNOWN = Outlook()
@@ -113,7 +115,7 @@ class Signs:
         """For a contest: who is stuck by all that is known is not left to plain PPO for a lucky start."""
         return Outlook(
             trunk_first=self.verdict != "stuck", bottom_first=self.bottom_first, near=self.near,
-            missing=self.missing or 0.0,
+            missing=self.missing or 0.0, patient=self.near and self.long and self.on_policy,
         )  # fmt: skip
 
 

@@ -1,10 +1,10 @@
 """The last test, and what is handed over: the finalist, plain PPO or the agent before, with how much noise.
 
 In the mode in which the agent will be run, all three play the same episodes, and the finalist must be shown to be
-better than both others. Else plain PPO is, if its gain over the agent before stands out of the noise of these few
-episodes, and its many episodes in training do not say the contrary; or if it is some gain, and those surely say so.
-Else the agent stays as it was. In the other mode what is handed over must not be shown to be worse than what it takes
-the place of.
+better than the agent before, and return no less than plain PPO. Else plain PPO is, if its gain over the agent before
+stands out of the noise of these few episodes, and its many episodes in training do not say the contrary; or if it is
+some gain, and those surely say so. Else the agent stays as it was. In the other mode what is handed over must not be
+shown to be worse than what it takes the place of.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from unstuck.race.competitors import TRUNK
 from unstuck.race.entry import Entry
 from unstuck.race.legs import play
 from unstuck.race.quiet import Quiet, episode_seeds, quieted
-from unstuck.race.reserve import MOST_PAIRS, MOST_SAMPLED, episodes_of
+from unstuck.race.reserve import MOST_PAIRS, MOST_SAMPLED, TIMES_LONGER, episodes_of
 from unstuck.race.track import Track
 from unstuck.results import MODES, Gain, Mode
 from unstuck.rollout import first_of
@@ -54,6 +54,9 @@ class Finals:
     """Of the paired episodes."""
     seeds: Sequence[int] = ()
     """Of these."""
+    played: int = 0
+    taken: int = 0
+    """Episodes that were played for them, and their environment steps."""
 
     def run(self) -> Outcome:
         """Play what the test needs, and decide."""
@@ -141,10 +144,12 @@ class Finals:
     @property
     def _kept(self) -> int:
         """Environment steps for the other mode once the noise of who leads was looked at: the trunk's episodes, and
-        some for whoever leads in the end."""
+        some for whoever leads in the end. As long as those of the pairs, about: fewer are played where they get
+        longer."""
         kept = self.track.reserve
         count = min(FEW_SAMPLED, kept.sampled) * len(kept.shares) + (kept.sampled if "trunk" in self.returns else 0)
-        return count * kept.episode
+        likely = min(kept.episode, TIMES_LONGER * self.taken / self.played) if self.played else kept.episode
+        return int(count * likely)
 
     def play_pairs(self, kept: int) -> None:
         """Paired episodes in the mode in which the agent will be run: finalist, original, and the trunk unless it is
@@ -191,6 +196,8 @@ class Finals:
         mark = track.mark("test", *map(weights_mark, players.values()), seeds)
         tested = cell(track.home / "test" / str(seeds[0]), mark, work)
         track.spent["judge"] += tested["taken"]
+        self.taken += tested["taken"]
+        self.played += len(players) * len(seeds) + sum(seed not in known for seed in seeds)
         return dict(tested["returns"])
 
     def other(self, who: Who) -> list[float]:
@@ -253,13 +260,15 @@ def standing(
     gains = [g for g in (over, over_trunk) if g is not None]
     plain_returns = returns.get("trunk", returns["finalist"])
     pairs = stands_out(plain_returns, returns["original"])
-    surely = float(stats.norm.isf(level))
-    trained = rise > surely and float(np.mean(plain_returns)) > float(np.mean(returns["original"]))
-    better = rise > -surely and (pairs or trained)
+    bound = float(stats.norm.isf(level))
+    trained = rise > bound and float(np.mean(plain_returns)) > float(np.mean(returns["original"]))
+    better = rise > -bound and (pairs or trained)
     rest: list[Who] = ["trunk", "original"] if better else ["original"]
-    if all(is_better(g) for g in gains):
-        than = "the agent before" + (f" and {plain}" if over_trunk is not None else "")
-        return ["finalist", *rest], f"in paired episodes it is better than {than}: {_words(over)}"
+    if is_better(over) and (over_trunk is None or over_trunk.mean >= 0):
+        surely = over_trunk is not None and is_better(over_trunk)
+        than = "the agent before" + (f" and {plain}" if surely else "")
+        no_less = "" if over_trunk is None or surely else f", and it returns no less than {plain}"
+        return ["finalist", *rest], f"in paired episodes it is better than {than}: {_words(over)}{no_less}"
     why = f"{winner} was not shown to be better ({_words(*gains)})"
     if trained and not pairs:
         return rest, f"{why}; {plain} returns more than the agent before, and surely so in its episodes in training"

@@ -38,8 +38,9 @@ from unstuck.workspace import Workspace
 
 RUNG_SEED = 3_000_000
 """Seed of the first evaluation episode of the rungs."""
-EVALUATED = 5
-"""Episodes of an evaluation, as far as they fit into what is kept for the fewer that are laid out."""
+EVALUATED, EVALUATED_LONG = 5, 10
+"""Episodes of an evaluation, as far as they fit into what is kept for the fewer that are laid out; and where the budget
+is long, so that the best of some ten points may be lucky."""
 LAST_EPISODES = 3
 """Of training, that say what a competitor returns by now: a single one may be lucky."""
 LEARNS = 4.0
@@ -185,7 +186,8 @@ class Track:
         count = self.episodes if episodes is None else episodes
         first = first_of(RUNG_SEED, self.seed)
         seeds = tuple(range(first, first + count))
-        spare = tuple(range(first + count, first + max(count, EVALUATED))) if count else ()
+        most = max(count, EVALUATED_LONG if self.long else EVALUATED) if count else 0
+        spare = tuple(range(first + count, first + most))
         config = entry.competitor.train(self.run.config.train)
         guidance = entry.guidance.model_dump(mode="json") if entry.guidance else None
         measured = ["measured"] if self.config.feedback else []
@@ -291,10 +293,16 @@ class Track:
         if not algorithm_of(self.space.agent).on_policy:
             return 0.0
         steps, means, counts = self.training_curve(entry)
-        unchanged, late = steps <= self.run.config.train.critic_warmup, (steps > 0.8 * stop) & (steps <= stop)
+        unchanged, late = steps <= self.run.config.train.critic_warmup, _last_fifth(steps, stop)
         given = list(self.given(MODES[1]).values())
         before = np.concatenate([means[unchanged], given]), np.concatenate([counts[unchanged], np.ones(len(given))])
         return difference(before, (means[late], counts[late]))
+
+    def of_late(self, entry: Entry, stop: int) -> float:
+        """Mean return of its episodes in training in the last fifth up to `stop`; NaN where none ended there."""
+        steps, means, counts = self.training_curve(entry)
+        late = _last_fifth(steps, stop)
+        return float(np.average(means[late], weights=counts[late])) if late.any() else float("nan")
 
     def training_curve(self, entry: Entry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(L,) steps, mean returns and numbers of its episodes in training."""
@@ -334,3 +342,8 @@ class Track:
         record = self.run.manifest.stages.get("explain")
         explained = None if record is None else record.facts.get("spent_usd")
         return None if explained is None or self.asked_usd is None else explained + self.asked_usd
+
+
+def _last_fifth(steps: np.ndarray, stop: int) -> np.ndarray:
+    """Which of these are in the last fifth of a training up to `stop`."""
+    return np.asarray((steps > 0.8 * stop) & (steps <= stop))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from unstuck.contender import MODE, subject_of
 from unstuck.diagnosis import read_panel
 from unstuck.errors import RunError
+from unstuck.paired import is_better
 from unstuck.results import BEFORE, CONTROL, MODES, VERDICT, Gain, Mode, RunVerdict, Scores, trainings
 from unstuck.run import Run
 from unstuck.stages.handover import differences
@@ -185,11 +186,11 @@ def _of_race(verdict: RunVerdict, scores: Scores | None) -> tuple[str, str, str,
     if verdict.chosen == CONTROL:
         return f"{scores.algorithm} continued is the best: use that.", test, note, "worse"
     if race.handed == "finalist":
-        than = f"before and plain {scores.algorithm}" if trunk else "before"
+        than = f"before and plain {scores.algorithm}" if trunk and is_better(trunk) else "before"
         return f"Better than {than}, by the race's test.", test, note, "better"
     if race.handed == "trunk":
         return (
-            f"Plain {scores.algorithm} returns more than before; nothing was shown to be better than both.",
+            f"Plain {scores.algorithm} returns more than before; nothing else was shown to be better.",
             test,
             note,
             "unclear",
