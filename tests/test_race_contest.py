@@ -287,22 +287,24 @@ def test_near_a_good_agent_treatments_are_tried_without_a_guidance_that_does_not
 
 
 @pytest.mark.parametrize(
-    ("missing", "level", "noise", "rise", "late", "alone"),
+    ("budget", "missing", "level", "noise", "rise", "late", "alone"),
     [
-        (200.0, 900.0, 20.0, 0.0, 700.0, True),
-        (200.0, 900.0, 200.0, 0.0, 700.0, False),  # that may be chance
-        (200.0, 500.0, 20.0, 3.0, 850.0, True),  # a bad point of a training that gets on
-        (200.0, 500.0, 20.0, 1.0, 850.0, False),
-        (900.0, 900.0, 20.0, 3.0, 850.0, False),  # surely better, and by little
+        (500_000, 200.0, 900.0, 20.0, 0.0, 700.0, True),
+        (500_000, 200.0, 900.0, 200.0, 0.0, 700.0, False),  # that may be chance
+        (500_000, 200.0, 500.0, 20.0, 3.0, 850.0, True),  # a bad point of a training that gets on
+        (500_000, 200.0, 500.0, 20.0, 1.0, 850.0, False),
+        (500_000, 900.0, 900.0, 20.0, 3.0, 850.0, False),  # surely better, and by little
+        (150_000, 200.0, 900.0, 20.0, 0.0, 700.0, False),  # a quarter is hardly more than a rung
     ],
 )
 def test_near_a_good_agent_plain_ppo_is_given_time_before_others_race(
-    missing: float, level: float, noise: float, rise: float, late: float, alone: bool
+    budget: int, missing: float, level: float, noise: float, rise: float, late: float, alone: bool
 ) -> None:
     """RL Zoo's TRPO agent of LunarLander: after 18,432 steps plain PPO returns 59 in three episodes, and was dropped;
     after 125,000 its episodes in training return 240, the agent's 155."""
     curves = {"continue": Curve("continue", 25_000, level, noise, 0.0, 0.001)}
     track_ = Bottom({**curves, "guidance": Curve("guidance", 16_000, 950.0, 5.0, 0.0, 0.001)})
+    track_.budget = budget
     track_.rise = lambda one, stop: rise  # type: ignore[method-assign]
     track_.of_late = lambda one, stop: late  # type: ignore[method-assign]
     trunk, other = entry("continue", (25_000, [level])), entry("guidance", (16_000, [950.0]))
@@ -314,7 +316,8 @@ def test_near_a_good_agent_plain_ppo_is_given_time_before_others_race(
         train(racing, stop, episodes),
     )
     found = Contest(track_, [trunk, other], [], Rungs(2, 16_000, 2), outlook).run()
-    assert asked[0] == ("continue", 25_000), "a quarter of the budget"
+    first = 125_000 if budget == 500_000 else 16_000
+    assert asked[0] == ("continue", first), "a quarter of the budget, where that is long"
     assert (found.winner is trunk) == alone
     assert ("guidance" in track_.steps) == (not alone)
 

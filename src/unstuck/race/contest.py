@@ -27,6 +27,9 @@ FEW = 2
 from the bottom: those need the steps."""
 PATIENCE = 0.25
 """Share of the budget for which each of them is trained before it is judged."""
+PATIENT = 3
+"""Times the shortest rung that this must be, so that it shows of plain PPO what a rung does not: of shorter budgets it
+only takes the others' steps."""
 QUICK, TRIED = 12_000, 2
 """Environment steps for which what is quick is trained before it is judged; and how many times that, where two of it
 are compared."""
@@ -126,7 +129,8 @@ class Contest:
         if self.outlook.unshown:
             return self._little_to_show()
         others = [*self.early[1:], *self.late, *self.waiting]
-        if not others or not self.outlook.patient or not self._comes_far():
+        brief = PATIENCE * self.track.budget < PATIENT * SHORTEST
+        if not others or brief or not self.outlook.patient or not self._comes_far():
             return None
         for entry in others:
             entry.out(f"not tried: {self.trunk.name} comes far enough without it")
