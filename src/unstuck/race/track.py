@@ -38,9 +38,9 @@ from unstuck.workspace import Workspace
 
 RUNG_SEED = 3_000_000
 """Seed of the first evaluation episode of the rungs."""
-EVALUATED, EVALUATED_LONG = 5, 10
+EVALUATED, EVALUATED_LONG = 5, 40
 """Episodes of an evaluation, as far as they fit into what is kept for the fewer that are laid out; and where the budget
-is long, so that the best of some ten points may be lucky."""
+is long, because the best of some ten points is a lucky one where few are played."""
 LAST_EPISODES = 3
 """Of training, that say what a competitor returns by now: a single one may be lucky."""
 LEARNS = 4.0
