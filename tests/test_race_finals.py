@@ -18,7 +18,7 @@ from unstuck.race.competitors import competitor
 from unstuck.race.entry import Entry
 from unstuck.race.finals import Finals, standing
 from unstuck.race.quiet import Quiet
-from unstuck.race.reserve import MOST_PAIRS, SURER, Reserve, episodes_of, pairs_to_show, reserve, unshown
+from unstuck.race.reserve import MOST_PAIRS, Reserve, episodes_of, pairs_to_show, reserve, unshown
 from unstuck.race.track import Track
 
 
@@ -213,9 +213,11 @@ def test_where_returns_vary_more_pairs_are_kept() -> None:
     assert pairs_to_show(2000.0, 100.0) == 1
     assert pairs_to_show(50.0, 100.0) == 25
     assert pairs_to_show(10.0, 100.0) == 0  # 625: no test has as many, so nothing is kept for them
-    assert pairs_to_show(50.0, 100.0, SURER) == MOST_PAIRS  # 44
-    assert pairs_to_show(100.0, 100.0, SURER) == 11
-    assert pairs_to_show(30.0, 100.0, SURER) == 0  # 70 pairs would show it in four of five tests
+    assert pairs_to_show(30.0, 100.0) == 0  # 70
+    assert pairs_to_show(50.0, 100.0, long=True) == MOST_PAIRS  # 44
+    assert pairs_to_show(100.0, 100.0, long=True) == 11
+    assert pairs_to_show(30.0, 100.0, long=True) == MOST_PAIRS  # they show it in every other test
+    assert pairs_to_show(25.0, 100.0, long=True) == 0  # 100
     assert pairs_to_show(0.0, 100.0) == pairs_to_show(-5.0, 1.0) == pairs_to_show(5.0, float("nan")) == 0
     kept = reserve(100_000, 1000, 0.06)
     assert kept.needed(1000) == kept.needed(1000, 2) == kept.needed(1000, 5, known=6) == kept.steps

@@ -8,7 +8,7 @@ import numpy as np
 
 from unstuck.race.competitors import TRUNK
 from unstuck.race.entry import Entry
-from unstuck.race.reserve import POWER, SURER, pairs_to_show
+from unstuck.race.reserve import pairs_to_show
 from unstuck.race.schedule import optimistic
 from unstuck.race.track import Track
 
@@ -53,7 +53,7 @@ def kept(track: Track, winner: Entry) -> int:
     """Environment steps that are not trained with: what the end needs, by how long the winner's episodes are."""
     length = winner.episode_length
     players, known = 1 if winner.name == TRUNK else 2, len(track.given(track.config.mode))
-    pairs = pairs_to_show(*_gained(track, winner), SURER if track.long else POWER)
+    pairs = pairs_to_show(*_gained(track, winner), track.long)
     return track.reserve.needed(track.episode if length is None else length, pairs, players, known)
 
 

@@ -21,9 +21,10 @@ HALF = 0.5
 VARIED, POWER = 0.2, 2.5
 """Share of the budget that pairs may take where returns vary so much that fewer would show nothing; and the gain, in
 its standard errors, that is shown in four of five tests."""
-SURER = 3.3
+SURER, HOPEFUL = 3.3, 2
 """The same for nineteen of twenty tests, which a long budget can afford: with 500,000 steps RL Zoo's LunarLander (TRPO)
-was handed back for want of pairs (docs/race.md)."""
+was handed back for want of pairs (docs/race.md). And how many times the pairs of a test it may take to show the gain in
+four of five, so that as many as there are, are kept there: that shows it in about every other one."""
 SHARES, FEWER_SHARES = (1.0, 0.3, 0.1), (1.0, 0.1)
 """Of its noise, with which an agent is tried; and where the budget is short."""
 MOST_SAMPLED, SAMPLED_SHARE = 5, 0.07
@@ -127,15 +128,16 @@ def unshown(modes: Sequence[Sequence[float]], length: float, missing: float, kep
     return why, whole <= most
 
 
-def pairs_to_show(gain: float, spread: float, power: float = POWER) -> int:
+def pairs_to_show(gain: float, spread: float, long: bool = False) -> int:
     """Paired episodes that it takes, about, to show a gain in the mean return where differences have this standard
     deviation; 0 of none, or of one so small that no test would show it.
 
     Args:
-        power: `POWER` or `SURER`.
+        long: the budget is, so that more can be paid for.
     """
-    needed = _pairs(gain, spread, power)
-    return int(min(needed, MOST_PAIRS)) if _pairs(gain, spread) <= MOST_PAIRS else 0
+    if _pairs(gain, spread) > (HOPEFUL if long else 1) * MOST_PAIRS:
+        return 0
+    return int(min(_pairs(gain, spread, SURER if long else POWER), MOST_PAIRS))
 
 
 def _pairs(gain: float, spread: float, power: float = POWER) -> float:
