@@ -229,7 +229,7 @@ def test_it_goes_on_where_what_it_gained_leads_above_the_others(
     track = _Track(curves, first, last)
     base, late = (Entry(competitor(name), Plan(), None) for name in curves)
     contest = Contest(track, [base], [late], Rungs(entered=2, first=10_240, episodes=2))
-    assert contest.try_late(base, [late]).name == goes_on
+    assert contest.trials.try_late(base, [late]).name == goes_on
     assert track.steps == {"sac": 12_288}, "it is judged early, not after a quarter of the budget"
 
 
@@ -252,7 +252,7 @@ def test_where_there_is_room_the_better_of_two_goes_on(
     track.budget, track.total, track.reserve = budget, 300_000, Reserve(10_000, (1.0,), 0, 1000)
     base, *late = (Entry(competitor(name), Plan(), None) for name in ("transplant", *names))
     contest = Contest(track, [base], late, Rungs(entered=2, first=10_240, episodes=2))
-    winner = contest.try_late(base, late)
+    winner = contest.trials.try_late(base, late)
     assert winner.name == goes_on
     assert set(track.steps.values()) == {steps}
     assert len(track.steps) == (2 if budget >= DUEL else 1)

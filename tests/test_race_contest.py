@@ -10,6 +10,7 @@ import pytest
 from race_cases import Bottom, Given, entry
 from unstuck.config import RaceConfig
 from unstuck.race import contest as contests
+from unstuck.race import layout
 from unstuck.race.contest import Contest
 from unstuck.race.entering import Outlook
 from unstuck.race.schedule import Curve, Rungs
@@ -27,7 +28,7 @@ def test_a_lucky_return_is_no_reason_to_try_nothing_else() -> None:
 
     def goes_on() -> str:
         track_ = Bottom(curves)
-        return Contest(track_, [trunk, lucky], [late], rungs).try_late(lucky, [late]).name
+        return Contest(track_, [trunk, lucky], [late], rungs).trials.try_late(lucky, [late]).name
 
     assert goes_on() == "afresh"
     curves["guidance"] = Curve("guidance", 32_000, 2080.0, 200.0, 0.02, 0.002)  # its training says so too
@@ -127,10 +128,10 @@ def test_what_begins_from_the_bottom_is_left_the_steps_that_it_needs() -> None:
     track_ = Bottom({})
     track_.budget, track_.quantum, track_.episode = 500_000, 2048, 1000
     track_.config = RaceConfig()
-    both = contests.lay_out(track_, 5, late=True)
+    both = layout.lay_out(track_, 5, late=True)
     assert (both.entered, both.first) == (2, 16_384)
-    assert contests.lay_out(track_, 5, late=True, few=3).entered == 3
-    assert contests.lay_out(track_, 5, late=False).entered > 3
+    assert layout.lay_out(track_, 5, late=True, few=3).entered == 3
+    assert layout.lay_out(track_, 5, late=False).entered > 3
     for budget in (20_000, 40_000, 100_000):  # always room for plain PPO and another, or for none that begin below
         track_.budget = budget
         for episode in (50, 200, 1000):
@@ -171,7 +172,7 @@ def test_what_begins_from_the_bottom_is_tried_one_after_the_other(
     )
     trunk, *late = (entry(name) for name in track_.curves)
     rungs = Rungs(entered=1, first=16_000, episodes=2)
-    found = Contest(track_, [trunk], late, rungs).try_late(trunk, late)
+    found = Contest(track_, [trunk], late, rungs).trials.try_late(trunk, late)
     assert found.name == goes_on
     assert list(track_.steps) == trained
     assert [e.name for e in (trunk, *late) if e.rank.status == "dropped"] == [
@@ -187,7 +188,7 @@ def test_from_an_agent_that_is_halfway_the_bottom_must_have_time(near: bool, spe
     track_.spent = {"train": spent}
     trunk, late = entry("continue", (16_000, [750.0])), entry("afresh")
     contest = Contest(track_, [trunk], [late], Rungs(1, 16_000, 2), outlook=Outlook(near=near))
-    assert contest.try_late(trunk, [late]) is trunk
+    assert contest.trials.try_late(trunk, [late]) is trunk
     assert ("afresh" in track_.steps) == tried
     assert tried or "no room" in late.rank.note
 

@@ -93,7 +93,7 @@ def test_near_a_good_agent_what_is_quick_must_surely_learn(learns: bool, goes_on
     track_.learns = lambda one: learns  # type: ignore[method-assign]
     trunk, sac = entry("continue", (16_000, [700.0])), entry("sac", (12_000, [500.0]))
     contest = Contest(track_, [trunk], [sac], Rungs(1, 16_000, 2), Outlook(near=True, missing=190.0))
-    assert contest.try_late(trunk, [sac]).name == goes_on
+    assert contest.trials.try_late(trunk, [sac]).name == goes_on
 
 
 @pytest.mark.parametrize(("late", "learns"), [(900.0, True), (120.0, False)])
@@ -142,7 +142,7 @@ def test_far_from_a_good_agent_what_is_quick_is_drawn_out_in_a_straight_line(
     track_.episode = 100 if long else 1000
     track_.training_curve = lambda one: (np.zeros(1), np.full(1, -100.0), np.ones(1))  # type: ignore[method-assign]
     trunk, sac = entry("continue", (16_000, [800.0])), entry("sac", (12_000, [100.0]))
-    found = Contest(track_, [trunk], [sac], Rungs(1, 16_000, 2), outlook).try_late(trunk, [sac])
+    found = Contest(track_, [trunk], [sac], Rungs(1, 16_000, 2), outlook).trials.try_late(trunk, [sac])
     assert found.name == goes_on
 
 
@@ -154,6 +154,6 @@ def test_where_nobody_returns_anything_what_is_quick_must_gain_something(level: 
     track_.before = (0.0, 0.0)  # type: ignore[misc, assignment]
     track_.training_curve = lambda one: (np.arange(2.0), np.zeros(2), np.ones(2))  # type: ignore[method-assign]
     trunk, late = entry("continue", (6_000, [0.0])), entry("sac")
-    found = Contest(track_, [trunk], [late], Rungs(1, 6_000, 2)).try_late(trunk, [late])
+    found = Contest(track_, [trunk], [late], Rungs(1, 6_000, 2)).trials.try_late(trunk, [late])
     assert found.name == goes_on
     assert "sac" in track_.steps

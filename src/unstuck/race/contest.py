@@ -12,30 +12,16 @@ from scipy.stats import norm
 from unstuck.race.entering import UNKNOWN, Outlook
 from unstuck.race.entry import Entry
 from unstuck.race.feedback import ROOM, Feedback
-from unstuck.race.schedule import EXPONENT, FEWEST, TIMES_SHORTEST, Rungs, climbs, leapt, plan_rungs
+from unstuck.race.layout import FEW, SHORTEST, lay_out, shortest_look
+from unstuck.race.schedule import Rungs, climbs, leapt
 from unstuck.race.track import Track
-from unstuck.treatments.another import DUEL
+from unstuck.race.trials import LITTLE, PATIENCE, Trials
 
-SHORTEST = 16_000
-"""Environment steps below which a first rung says little: the critic's warm-up takes 6000 of them."""
-EARLY_SHARE = 0.6
-"""Of what losers may take, the part of those that go on from where the agent is, where others are tried too."""
 MOST_LATE = 2
 """Competitors that begin from the bottom, where the budget is worth many episodes."""
-FEW = 2
-"""Competitors that go on from where the agent is, plain PPO and one more, where the budget is long and others begin
-from the bottom: those need the steps."""
-PATIENCE = 0.25
-"""Share of the budget for which each of them is trained before it is judged."""
 PATIENT = 3
-"""Times the shortest rung that this must be, so that it shows of plain PPO what a rung does not: of shorter budgets it
-only takes the others' steps."""
-QUICK, TRIED = 12_000, 2
-"""Environment steps for which what is quick is trained before it is judged; and how many times that, where two of it
-are compared."""
-LITTLE, MOST = 0.2, 0.75
-"""Share of what an agent lacks to a good one: where who is on its way is heading for less of it, what is quick is tried
-all the same. The former from an agent that is halfway, the latter from one that is further away."""
+"""Times the shortest rung that `PATIENCE` must be for plain PPO to be given that first: then it shows what a rung does
+not, and of shorter budgets it only takes the others' steps."""
 NO_ROOM = "not entered: there is no room for it in this budget"
 ROOMY = 400
 """Episodes for which a budget must be worth, so that what begins from the bottom has time enough whatever was tried
@@ -80,6 +66,11 @@ class Contest:
     def trunk(self) -> Entry:
         return self.early[0]
 
+    @property
+    def trials(self) -> Trials:
+        """Of what begins from the bottom."""
+        return Trials(self.track, self.trunk, self.outlook, self.rungs.first)
+
     def run(self) -> Contested:
         """Who trains with what is left, and who could go on in its place."""
         alone = self._without_others()
@@ -101,7 +92,7 @@ class Contest:
             track.train([trunk], steps)
             curve = track.curve(trunk)
             if climbs(curve, *track.before, track.total) or leapt(curve, *track.before):
-                quick = [e for e in self.leading if e.competitor.quick and self._less(trunk)]
+                quick = [e for e in self.leading if e.competitor.quick and self.trials.less(trunk)]
                 for entry in (e for e in others if e not in quick):
                     entry.out(f"not tried: {trunk.name} gets on without it")
                 track.show(f"{trunk.name} gets on by itself")
@@ -110,7 +101,7 @@ class Contest:
             track.ready(self.leading)
             # One look at the trunk, because it is in every race, and in the last test.
             track.train([trunk], shortest_look(track, self.rungs))
-            if (winner := self.try_late(trunk, self.leading)) is not trunk:
+            if (winner := self.trials.try_late(trunk, self.leading)) is not trunk:
                 for entry in [*self.early[1:], *(e for e in self.late if not e.points)]:
                     entry.out(f"not tried: {winner.name} has more to come than {trunk.name}")
                 return winner, trunk
@@ -122,7 +113,7 @@ class Contest:
         if self.outlook.near:
             base = self._without(base)
         self._wait_for(base)
-        return self.try_late(base, late), base
+        return self.trials.try_late(base, late), base
 
     def _without_others(self) -> Entry | None:
         """Who goes on where there is no contest: None where there is one."""
@@ -148,7 +139,7 @@ class Contest:
         track.show(f"{trunk.name} alone")
         if not quick:
             return trunk
-        track.train([trunk], self._patience())
+        track.train([trunk], self.trials.patience())
         curve, (before, error) = track.curve(trunk), track.before
         if curve.level > before + error or track.rise(trunk, trunk.trained) > norm.isf(track.config.level):
             for entry in quick:
@@ -161,7 +152,7 @@ class Contest:
         agent before, and by a fair part of what that lacks: by its many episodes in training, because single points of
         its training may be bad ones, or by its evaluation."""
         track, trunk = self.track, self.trunk
-        track.train([trunk], self._patience())
+        track.train([trunk], self.trials.patience())
         curve, (before, error) = track.curve(trunk), track.before
         sure = [curve.level] if curve.level - curve.noise > before + error else []
         if track.rise(trunk, trunk.trained) > norm.isf(track.config.level):
@@ -173,7 +164,7 @@ class Contest:
         if not quick:
             return self.trunk
         self.track.ready(quick)
-        return self.try_late(self.trunk, quick)
+        return self.trials.try_late(self.trunk, quick)
 
     def _readied(self, late: Sequence[Entry]) -> None:
         """All others; who waited takes the place of who withdrew."""
@@ -224,7 +215,7 @@ class Contest:
         was beaten by little, because most of them lose something at first, and plain PPO may still be asked for
         again."""
         track = self.track
-        if best is not self.trunk or self._moves(best):
+        if best is not self.trunk or self.trials.moves(best):
             return best
         others = [e for e in self.early if e.points and e is not best]
         near = track.curve(best).level - 2 * track.slack
@@ -235,19 +226,13 @@ class Contest:
         other.back()
         return other
 
-    def _patience(self, quick: bool = False) -> int:
-        """Environment steps for which one is trained before it is judged, as far as there is room."""
-        most = self.track.at_least(QUICK) if quick else int(PATIENCE * self.track.budget)
-        steps = min(most if quick else max(self.rungs.first, most), self.track.room)
-        return self.track.at_most(steps)
-
     def _wait_for(self, base: Entry) -> None:
         """Where the budget is just long enough for what begins from the bottom, the best of those that go on from the
         agent is given as many steps as that before it is judged: some are flat for 50,000 steps, and rise then."""
         track = self.track
-        if not track.long or track.budget >= ROOMY * track.episode or self._moves(base):
+        if not track.long or track.budget >= ROOMY * track.episode or self.trials.moves(base):
             return
-        if (steps := self._patience()) > base.trained:
+        if (steps := self.trials.patience()) > base.trained:
             track.train([base], steps)
             track.show(f"{base.name} is given time")
 
@@ -258,7 +243,7 @@ class Contest:
         track = self.track
         spare = next((e for e in self.waiting if not e.competitor.guided), None)
         fell = any(e.competitor.guided and track.curve(e).level < track.before[0] for e in self.early if e.points)
-        if spare is None or not fell or any(map(self._moves, (base, self.trunk))):
+        if spare is None or not fell or any(map(self.trials.moves, (base, self.trunk))):
             return base
         spare.back()
         self.early.append(spare)
@@ -266,109 +251,6 @@ class Contest:
         best = track.drop([base, spare], 1, "under a guidance that does not suit")[0]
         track.show(f"{spare.name} is tried after all")
         return best
-
-    def _moves(self, entry: Entry) -> bool:
-        """Whether it surely gets on: an agent that is stuck should be left to nobody for a lucky start, and the return
-        of a few episodes can be lucky. From an agent that is near a good one whatever is surely better goes on, because
-        what begins from the bottom has far to go to be where that is."""
-        curve, (before, error) = self.track.curve(entry), self.track.before
-        if self.outlook.near and entry is not self.trunk and curve.level - 2 * curve.noise > before + 2 * error:
-            return True
-        return climbs(curve, before, error, self.track.total)
-
-    def _reach(self, entry: Entry) -> float:
-        """The return that may be expected of what begins from the bottom. Of what is quick, where the agent is known to
-        be halfway, only if it surely learns, because there is much to lose. Where the agent is known to be far from a
-        good one there is more to gain, and some of what comes to be good is slow for its first 12,000 steps: on a short
-        budget that is drawn out in a straight line."""
-        known = entry.competitor.quick and self.outlook.missing > 0
-        if known and self.outlook.near and not self.track.learns(entry):
-            return self.track.shown(entry)
-        straight = known and not self.outlook.near and not self.track.long
-        return self.track.reach(entry, 1.0 if straight else EXPONENT)
-
-    def _promises(self, entry: Entry, reach: float, heading: float) -> bool:
-        """Whether what begins from the bottom may come as far as what goes on from the agent. What is quick need not
-        quite, because its reach is no upper bound; but it must have gained something, or lie ahead: where rewards are
-        rare nobody returns anything, and that it does not either speaks for nothing."""
-        if not entry.competitor.quick:
-            return reach >= heading
-        return reach > heading or (self.track.gains(entry) and reach >= heading - self.track.slack)
-
-    def _less(self, entry: Entry) -> bool:
-        """Whether it is heading for too little of what the agent lacks, however surely it is better."""
-        share = LITTLE if self.outlook.near else MOST
-        return self.track.heading(entry) < self.track.before[0] + share * self.outlook.missing
-
-    def try_late(self, base: Entry, late: Sequence[Entry]) -> Entry:
-        """What begins from the bottom is tried where nothing else gets the agent moving, one after the other, each
-        given the time that it takes to show; returns who goes on. They are not compared with each other: what keeps
-        half of the old weights is ahead at first, and behind in the end."""
-        track = self.track
-        moving = next((e for e in (base, self.trunk) if self._moves(e)), None)
-        if moving is not None:
-            tried = [e for e in late if e.competitor.quick] if self._less(moving) else []
-            for entry in (e for e in late if e not in tried):
-                entry.out(f"not tried: {moving.name} is on its way without it")
-            if not tried:
-                track.show("nothing begins from the bottom")
-                return base
-            late = tried
-        heading, late = track.heading(base), self._duelled(late)
-        for number, entry in enumerate(late):
-            quick = entry.competitor.quick
-            steps = self._patience(quick)
-            # From an agent that is halfway what begins from the bottom has far to go, and must have time for it.
-            if steps < track.quantum or (self.outlook.near and not quick and track.room < 2 * steps):
-                entry.out("not tried: there is no room left for it")
-                continue
-            track.train([entry], steps)
-            reach = self._reach(entry)
-            if self._promises(entry, reach, heading):
-                for other in late[number + 1 :]:
-                    other.out(f"not tried: {entry.name} has more to come than {base.name}")
-                base.out(f"heading for {heading:.4g}, {entry.name} has more to come")
-                track.show("from the bottom")
-                return entry
-            at_best = "" if quick else "at best "
-            entry.out(f"{at_best}heading for {reach:.4g}, {base.name} for {heading:.4g}")
-            track.show("from the bottom")
-        return base
-
-    def _duelled(self, late: Sequence[Entry]) -> Sequence[Entry]:
-        """What is quick shows early how far it comes, and of two that begin with nothing one may end in a rut: where
-        the budget has room for it, a second one is trained beside the first, and only the better is tried."""
-        track, steps = self.track, self.track.at_least(TRIED * QUICK)
-        pair = [e for e in late if e.competitor.quick and not e.points][:2]
-        if len(pair) < 2 or track.budget < DUEL or track.room < 2 * steps:
-            return late
-        track.train(pair, steps)
-        best, other = sorted(pair, key=track.shown, reverse=True)
-        other.out(f"returns {track.shown(other):.4g} after as many steps, {best.name} {track.shown(best):.4g}")
-        track.show("two from the bottom")
-        return [e for e in late if e is not other]
-
-
-def shortest_look(track: Track, rungs: Rungs) -> int:
-    """Environment steps for which the trunk is trained where the fewest will do."""
-    return min(rungs.first, track.at_least(shortest_rung(track)))
-
-
-def shortest_rung(track: Track) -> int:
-    """Environment steps of a first rung that still says something, as far as the budget allows."""
-    return min(SHORTEST, track.budget // 16)
-
-
-def lay_out(track: Track, early: int, late: bool, few: int | None = FEW) -> Rungs:
-    """The rungs of those that go on from where the agent is."""
-    shortest = shortest_rung(track)
-    if early == 1 and late:
-        # Plain PPO alone goes on from the agent: one look at whether it is on its way.
-        return Rungs(1, track.at_least(shortest), FEWEST)
-    share = track.config.explore * (EARLY_SHARE if late else 1.0)
-    brief = late and track.long and not track.config.treatments
-    entered, times = (min(few, early), 1) if brief and few is not None else (early, TIMES_SHORTEST)
-    return plan_rungs(track.budget, track.quantum, track.episode, entered, share=share, shortest=shortest, times=times)
 
 
 def contest(
