@@ -8,7 +8,7 @@
     legs.py          training and episodes, each in a folder of its own
     entry.py         a competitor under way
     track.py         the budget, legs trained and charged, curves, the ladder
-    contest.py       who trains with what is left
+    contest.py       who trains with what is left; layout.py: its rungs; trials.py: what begins from the bottom
     finish.py        the winner's training
     reserve.py       what is kept of the budget for the end
     finals.py        the last test, and what is handed over
@@ -16,7 +16,7 @@
     spread.py        legs of several competitors at once: processes of this machine, or a Ray cluster
     engine.py        one race
 
-`docs/race.md` says how it was chosen and what it costs.
+`docs/race.md` says how it goes and what it costs, `docs/race-measured.md` what its rules rest on.
 """
 
 from __future__ import annotations

@@ -162,7 +162,8 @@ def _promise(name: str, signs: Signs) -> float:
 
 def _quick(signs: Signs, opinions: Sequence[str]) -> list[str]:
     """What begins from the bottom and shows early what it is worth. SAC is tried under the coach's reward terms only
-    if it leads nowhere without them (docs/race.md); where the budget has room for it, two are tried side by side."""
+    if it leads nowhere without them (docs/race-measured.md); where the budget has room for it, two are tried side by
+    side."""
     again = ["sac-again"] if signs.budget >= DUEL else []
     return ["sac", *again, *(f"sac+{o}" for o in opinions[:1] if signs.terms)] if signs.replays else []
 

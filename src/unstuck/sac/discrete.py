@@ -21,7 +21,7 @@ from torch import nn
 
 ENTROPY = 0.6
 """Of the largest that there can be, what the price of entropy is learnt towards: a policy that rests at less explores
-too little to learn to land (docs/race.md)."""
+too little to learn to land (docs/race-measured.md)."""
 CRITICS = 2
 
 

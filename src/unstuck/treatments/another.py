@@ -29,7 +29,7 @@ MOST, UPDATES = 2.0, 200_000
 each step, so that it takes minutes."""
 EARLY = (50_000, round(MOST * int(SETTINGS["train_freq"])))
 """Environment steps at first for which they are not fewer, and gradient steps in each update: by what it comes to there
-it is judged (docs/race.md)."""
+it is judged (docs/race-measured.md)."""
 NAMES = ("sac", "sac-again")
 """As treatments of a race."""
 REPLAYED = 600_000
@@ -38,10 +38,10 @@ for each step."""
 DUEL = 240_000
 """Environment steps of a budget from which on there is room for two of it, of which the better goes on."""
 STEPS_WHERE_FAILING = 3
-"""Environment steps of a return where failing ends episodes; elsewhere one (docs/race.md)."""
+"""Environment steps of a return where failing ends episodes; elsewhere one (docs/race-measured.md)."""
 HORIZON = 0.99
 """Discount for a choice among actions at most: with 0.995 and 0.999, as agents of PPO have it, LunarLander hovers for
-longer before it lands (docs/race.md)."""
+longer before it lands (docs/race-measured.md)."""
 CLIP = 1e6
 """Bound on rescaled observations: none is clipped, as what a better agent sees lies outside of what this one saw."""
 
@@ -62,7 +62,7 @@ def is_offered(
 
     Args:
         better: whether there is what is better to go on with where actions are a choice: an agent that is known to be
-            halfway to a good one, or a coach, whose rules are imitated (docs/race.md).
+            halfway to a good one, or a coach, whose rules are imitated (docs/race-measured.md).
     """
     choice = isinstance(action_space, spaces.Discrete)
     return 0 < budget <= REPLAYED and can_be_sac(observation_space, action_space) and not (better and choice)
