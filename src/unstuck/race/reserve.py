@@ -23,8 +23,8 @@ VARIED, POWER = 0.2, 2.5
 its standard errors, that is shown in four of five tests."""
 SURER, HOPEFUL = 3.3, 2
 """The same for nineteen of twenty tests, which a long budget can afford: with 500,000 steps RL Zoo's LunarLander (TRPO)
-was handed back for want of pairs (docs/race-measured.md). And how many times the pairs of a test it may take to show the
-gain in four of five, so that all of them are kept there: that shows it in about every other test."""
+was handed back for want of pairs (docs/race-measured.md). And how many times the pairs of a test it may take to show
+the gain in four of five, so that all of them are kept there: that shows it in about every other test."""
 SHARES, FEWER_SHARES = (1.0, 0.3, 0.1), (1.0, 0.1)
 """Of its noise, with which an agent is tried; and where the budget is short."""
 MOST_SAMPLED, SAMPLED_SHARE = 5, 0.07
