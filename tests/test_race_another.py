@@ -138,6 +138,9 @@ def test_who_is_offered_it() -> None:
     assert "sac" in [c.name for c in entries(replace(stuck, replays=True, agent_steps=10**9))]
     for verdict in ("already good", "on its way"):
         assert [c.name for c in entries(Signs(verdict, budget=100_000, replays=True))] == ["continue"]  # type: ignore[arg-type]
+        many = Signs(verdict, budget=500_000, long=True, replays=True, guidances=1, terms=True, distance=0.7)  # type: ignore[arg-type]
+        new = ["sac", "sac-again"] if verdict == "on its way" else []
+        assert [c.name for c in entries(many)] == ["continue", "guidance", *new]
 
 
 @pytest.mark.parametrize(

@@ -122,11 +122,13 @@ class Signs:
 def entries(signs: Signs) -> list[Competitor]:
     """The competitors for an agent with these signs, in the order of what they promise; the trunk first.
 
-    An agent that is good, or on its way, is not operated on: plain PPO and the coach's guidance are all that enter.
+    An agent that is good, or on its way, is not operated on: plain PPO and the coach's guidance are all that enter; but
+    what is only on its way may be on a long one, which on a long budget is no reason not to begin again.
     """
     opinions = ["guidance", *(f"guidance@{i}" for i in range(2, signs.guidances + 1))][: signs.guidances]
     if signs.well:
-        return [competitor(name) for name in (TRUNK, *opinions[:1])]
+        new = _quick(signs, []) if signs.verdict == "on its way" and signs.long else []
+        return _leading([TRUNK, *opinions[:1], *new], signs)
     if not signs.on_policy:  # what treats an actor of PPO's kind is not for it
         # What has learnt most of the task would have to be learnt again, in a budget about as long as its training was.
         new = ["afresh"] if signs.time_for_anew and not signs.near else []
