@@ -172,15 +172,18 @@ def race_run(root: Path, found: Scores, handed: str = "finalist", least: float =
     return run
 
 
+def test_what_is_not_surely_better_than_plain_ppo_is_not_called_so(tmp_path: Path) -> None:
+    run = race_run(tmp_path, scores(ppo=[points(0)], unstuck=[points(5)]), least=-1.0)
+    assert hand_over(run).chosen == "unstuck"  # type: ignore[union-attr]
+    assert outcome(run).headline == "Better than before, by the race's test."
+
+
 def test_one_seed_of_a_race_is_proved_by_its_test(tmp_path: Path) -> None:
     run = race_run(tmp_path, scores(ppo=[points(0)], unstuck=[points(5)]))
     assert hand_over(run).chosen == "unstuck"  # type: ignore[union-attr]
     told = outcome(run)
     assert told.headline == "Better than before and plain PPO, by the race's test."
     assert told.verdict.startswith("The race's test, 8 pairs of fresh episodes (deterministic): afresh +12 (with 95 %")
-    run = race_run(tmp_path / "no-less", scores(ppo=[points(0)], unstuck=[points(5)]), least=-1.0)
-    assert hand_over(run).chosen == "unstuck"  # type: ignore[union-attr]
-    assert outcome(run).headline == "Better than before, by the race's test."
     assert "+4 (with 95 % confidence at least 1) over plain PPO" in told.verdict
     assert told.note == "PPO continued with the whole budget returns 0 (1 seed)."
     assert told.direction == "better"

@@ -141,7 +141,7 @@ class Contest:
             return trunk
         track.train([trunk], self.trials.patience())
         curve, (before, error) = track.curve(trunk), track.before
-        if curve.level > before + error or track.rise(trunk, trunk.trained) > norm.isf(track.config.level):
+        if curve.level > before + error or self._rose():
             for entry in quick:
                 entry.out(f"not tried: {trunk.name} gains without it")
             return trunk
@@ -155,9 +155,13 @@ class Contest:
         track.train([trunk], self.trials.patience())
         curve, (before, error) = track.curve(trunk), track.before
         sure = [curve.level] if curve.level - curve.noise > before + error else []
-        if track.rise(trunk, trunk.trained) > norm.isf(track.config.level):
+        if self._rose():
             sure.append(track.of_late(trunk, trunk.trained))
         return max(sure, default=-inf) > before + LITTLE * self.outlook.missing
+
+    def _rose(self) -> bool:
+        """Whether the trunk's episodes in training surely return more than those of the agent before."""
+        return self.track.rise(self.trunk, self.trunk.trained) > norm.isf(self.track.config.level)
 
     def _beside(self, quick: Sequence[Entry]) -> Entry:
         """Who goes on, the trunk or what is quick, where nobody else is tried."""

@@ -23,7 +23,7 @@ all the same. The former from an agent that is halfway, the latter from one that
 
 @dataclass(frozen=True)
 class Trials:
-    """Of one race.
+    """The trials of those that begin from the bottom, in one race.
 
     Args:
         trunk: plain PPO.
